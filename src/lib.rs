@@ -1,0 +1,1 @@
+//! Page aliasing for Linux.
