@@ -1,0 +1,148 @@
+//! [`Alias`]: pages of a region laid over addresses, in place or built aside and moved in.
+//!
+//! ```text
+//!   in place     [ covered ]  --mmap(MAP_FIXED)-->  [ region's pages ]      one system call
+//!   aside        [ region's pages, populated, DONTFORK ]  --mremap-->  over the covered ones
+//! ```
+//!
+//! Built aside where something must be done to the alias before anybody sees it: prefaulting, or
+//! keeping it out of forked children. Page tables move along where the two places are congruent.
+//!
+//! Source: mmap(2) `MAP_FIXED`, mremap(2) `MREMAP_FIXED`, madvise(2).
+
+#![allow(
+    unsafe_code,
+    reason = "maps over addresses that its callers own or were lent"
+)]
+
+use crate::options::{Access, Prefault, TieOptions};
+use crate::page::{self, Pages};
+use crate::region::Region;
+use crate::reservation::congruent_place;
+use crate::sys::{self, Advice, Call, Errno, Flavour, Protection, Vma};
+
+/// What a tie shows: a region from `offset` on.
+#[derive(Clone, Debug)]
+pub(crate) struct Alias {
+    pub region: Region,
+    pub offset: usize,
+    pub options: TieOptions,
+}
+
+/// The call that failed, and how.
+pub(crate) type Failed = (Call, Errno);
+
+impl Access {
+    /// The protection a tie of this access is laid with.
+    pub(crate) const fn protection(self) -> Protection {
+        match self {
+            Access::ReadOnly => Protection::READ,
+            Access::ReadWrite | Access::CopyOnWrite => Protection::READ_WRITE,
+        }
+    }
+
+    pub(crate) const fn is_shared(self) -> bool {
+        matches!(self, Access::ReadWrite)
+    }
+
+    const fn flavour(self) -> Flavour {
+        Flavour {
+            shared: self.is_shared(),
+            protection: self.protection(),
+        }
+    }
+}
+
+impl Alias {
+    pub fn protection(&self) -> Protection {
+        self.options.access.protection()
+    }
+
+    /// Whether a mapping is this alias, laid at `start`.
+    pub fn is_shown_by(&self, vma: &Vma, start: usize) -> bool {
+        let identity = self.region.identity();
+        vma.inode == identity.inode
+            && vma.device == identity.device
+            && vma.shared == self.options.access.is_shared()
+            && vma.offset == (self.offset + (vma.start - start)) as u64
+    }
+
+    /// Lays it over `pages`. After a failure the old mapping is there, or a hole.
+    ///
+    /// # Safety
+    /// - The caller owns `pages` or was lent them to be mapped over, and no reference into them lives.
+    /// - `[offset, offset + pages.len())` was checked against the region.
+    pub unsafe fn lay(&self, pages: Pages) -> Result<(), Failed> {
+        if self.options.prefault == Prefault::No && !self.region.is_hidden_from_fork() {
+            let (start, len) = (pages.start(), pages.len());
+            let flavour = self.options.access.flavour();
+            // SAFETY: the caller's promise is that of this function.
+            return unsafe {
+                sys::map_object_over(start, self.region.object(), self.offset, len, flavour)
+            }
+            .map_err(|errno| (Call::Mmap, errno));
+        }
+        let aside = self.build(congruent_place(pages), pages.len())?;
+        let built = self.prepare(aside).and_then(|()| {
+            // SAFETY: `aside` is a single mapping of ours; the caller's promise covers `pages`.
+            unsafe { sys::move_to(aside.start(), aside.len(), pages.start()) }
+                .map_err(|errno| (Call::Mremap, errno))
+        });
+        if built.is_err() {
+            // SAFETY: ours, and still where it was built: it was not moved.
+            let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
+        }
+        built
+    }
+
+    fn build(&self, hint: usize, len: usize) -> Result<Pages, Failed> {
+        let flavour = self.options.access.flavour();
+        sys::map_object(hint, self.region.object(), self.offset, len, flavour)
+            .and_then(|start| Pages::known(start, start + len).ok_or(Errno::INVAL))
+            .map_err(|errno| (Call::Mmap, errno))
+    }
+
+    fn prepare(&self, aside: Pages) -> Result<(), Failed> {
+        if self.region.is_hidden_from_fork() {
+            // SAFETY: a fresh mapping of ours.
+            unsafe { sys::advise(aside.start(), aside.len(), Advice::DontFork) }
+                .map_err(|errno| (Call::Madvise, errno))?;
+        }
+        // A read of a memfd page through a shared map makes it writable too, and costs a fraction; a
+        // file's page must hear of the write.
+        let write = match self.options.prefault {
+            Prefault::No => return Ok(()),
+            Prefault::Populate => self.options.access.is_shared() && self.region.is_file(),
+            Prefault::Copy => true,
+        };
+        // SAFETY: a fresh mapping of ours, readable, and writable where `write` says so.
+        unsafe { populate(aside, write) }.map_err(|errno| (Call::Madvise, errno))
+    }
+}
+
+/// Maps the pages in, as loads or stores would.
+///
+/// In steps, since the kernel holds the lock of the whole address space during one.
+///
+/// # Safety
+/// The pages are mapped, readable (and writable, for `write`), and nobody unmaps them meanwhile.
+pub(crate) unsafe fn populate(pages: Pages, write: bool) -> Result<(), Errno> {
+    const STEP: usize = 256 << 10;
+    let advice = if write {
+        Advice::PopulateWrite
+    } else {
+        Advice::PopulateRead
+    };
+    let step = STEP.max(page::size());
+    for start in (pages.start()..pages.end()).step_by(step) {
+        let len = step.min(pages.end() - start);
+        // SAFETY: within `pages`; the caller's promise covers them.
+        match unsafe { sys::advise(start, len, advice) } {
+            // Before Linux 5.14.
+            // SAFETY: as above.
+            Err(Errno::INVAL) => unsafe { sys::touch(start, len, write) },
+            populated => populated?,
+        }
+    }
+    Ok(())
+}

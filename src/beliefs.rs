@@ -1,0 +1,49 @@
+//! [`Beliefs`]: what a reserved space allows where, for processes that cannot ask the kernel.
+//!
+//! Without /proc nobody can be asked. A space of our own is then known by what was done to it through
+//! pagetie: inaccessible at first, and as the last verb left it since. Borrowed spaces need the kernel.
+
+use crate::inspect::Layout;
+use crate::keep::Protections;
+use crate::list::OneOrMore;
+use crate::page::Pages;
+use crate::sys::{Protection, Vma};
+use rangemap::RangeMap;
+
+/// The protections of a reserved space, by address; `NONE` where nothing was noted.
+#[derive(Debug, Default)]
+pub(crate) struct Beliefs(RangeMap<usize, Protection>);
+
+impl Beliefs {
+    pub fn note(&mut self, pages: Pages, protection: Protection) {
+        self.0.insert(pages.range(), protection);
+    }
+
+    pub fn protections(&self, pages: Pages) -> Protections {
+        let whole = pages.range();
+        let mut parts: Vec<(Pages, Protection)> = Vec::new();
+        for (range, protection) in self.0.overlapping(&whole) {
+            let part = Pages::known(range.start.max(whole.start), range.end.min(whole.end));
+            parts.extend(part.map(|part| (part, *protection)));
+        }
+        for gap in self.0.gaps(&whole) {
+            parts.extend(Pages::known(gap.start, gap.end).map(|gap| (gap, Protection::NONE)));
+        }
+        parts.sort_by_key(|(part, _)| part.start());
+        OneOrMore::collect(parts).unwrap_or(OneOrMore::one((pages, Protection::NONE)))
+    }
+
+    /// The same as mappings: of a reserved space, outside of its ties, all is private and anonymous.
+    pub fn layout(&self, pages: Pages) -> Layout {
+        self.protections(pages).map(|&(part, protection)| Vma {
+            start: part.start(),
+            end: part.end(),
+            protection,
+            shared: false,
+            offset: 0,
+            device: (0, 0),
+            inode: 0,
+            page_size: None,
+        })
+    }
+}

@@ -1,0 +1,396 @@
+//! [`Cover`]: what a tie covers, how it is moved aside, and how it comes back.
+//!
+//! ```text
+//!   before     home [ engine's pages ]
+//!   tied       home [ alias          ]      place [ engine's pages ]
+//!   untied     home [ engine's pages ]
+//! ```
+//!
+//! A range may lie over several mappings; each is a [`Piece`] with its own protection and way back. A
+//! private mapping moves with `MREMAP_DONTUNMAP`, so that there is never a hole. A shared one is
+//! duplicated instead: its object holds the bytes. What nobody wants back comes back as zeros.
+//!
+//! Source: mremap(2), mlock(2), msync(2), userfaultfd(2).
+
+#![allow(unsafe_code, reason = "moves mappings that were lent, and its own")]
+
+use crate::alias::Failed;
+use crate::beliefs::Beliefs;
+use crate::inspect::{self, Layout};
+use crate::list::OneOrMore;
+use crate::options::{Covered, TieOptions};
+use crate::page::Pages;
+use crate::process::Process;
+use crate::reservation::congruent_place;
+use crate::sys::{self, Advice, Call, Errno, Protection, Uffd, Vma};
+use crate::zeros::Zeros;
+use std::ops::Range;
+
+/// What lies under a tie. Dropped, it frees what was kept.
+#[derive(Debug)]
+pub(crate) struct Cover {
+    process: &'static Process,
+    /// In the order of addresses, without gaps. What came back is taken off the front.
+    pieces: Vec<Piece>,
+}
+
+/// A part of the covered range that lay in one mapping.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    home: Pages,
+    /// What its addresses allowed when it was covered.
+    protection: Protection,
+    back: Back,
+}
+
+/// How a piece comes back.
+#[derive(Clone, Copy, Debug)]
+enum Back {
+    /// It is mapped at `place`, with this protection; locked, if it shall be locked again.
+    Moved {
+        place: usize,
+        protection: Protection,
+        locked: bool,
+    },
+    /// As fresh pages of zeros.
+    Zeros,
+}
+
+/// What the addresses of a tie allow, part by part.
+pub(crate) type Protections = OneOrMore<(Pages, Protection)>;
+
+/// How pieces come back, where it is not as they went.
+#[derive(Debug)]
+pub(crate) struct Return<'a> {
+    /// What the addresses allow now.
+    pub now: Option<&'a Protections>,
+    /// What the tie was laid with: pages that differ from it come back as they are now.
+    pub laid: Protection,
+    /// The addresses of the space.
+    pub space: Range<usize>,
+    pub zeros: &'a mut Zeros,
+    /// Told what comes back.
+    pub beliefs: Option<&'a mut Beliefs>,
+    /// The tie did not come to be: pages that were not moved are still there.
+    pub undoing: bool,
+}
+
+/// The moment between moving aside and the alias, in which other threads that touch the range wait.
+/// Its end wakes them, on every path.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    uffd: &'static Uffd,
+    pages: Pages,
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        let _ = self.uffd.wake(self.pages.start(), self.pages.len());
+    }
+}
+
+/// Why a range could not be covered.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Unsupported(&'static str, Option<Errno>),
+    /// It failed halfway: what was moved is in the cover, and has to go back.
+    Failed(Failed, Cover, Option<Moment>),
+}
+
+impl Cover {
+    /// Moves what lies at `pages` aside as `options` ask, or notes that it comes back as zeros.
+    ///
+    /// # Safety
+    /// The caller owns `pages` or was lent them to be mapped over, no reference into them lives, and
+    /// `layout` is what the kernel has there.
+    pub unsafe fn take(
+        process: &'static Process,
+        pages: Pages,
+        layout: &Layout,
+        options: TieOptions,
+        zeros: Zeros,
+    ) -> Result<(Self, Option<Moment>), Refusal> {
+        let keep = options.covered == Covered::Keep;
+        let moment = if keep && options.concurrent && layout.iter().any(|vma| !vma.shared) {
+            Some(Moment::begin(process, pages, layout)?)
+        } else {
+            None
+        };
+        let mut cover = Self {
+            process,
+            pieces: Vec::with_capacity(layout.len()),
+        };
+        for vma in layout.iter() {
+            let Some(home) = Pages::known(vma.start, vma.end) else {
+                continue;
+            };
+            // SAFETY: the caller's promise, for a part of `pages`.
+            match unsafe { Back::prepare(vma, home, keep, zeros, moment.as_ref()) } {
+                Ok(back) => cover.pieces.push(Piece {
+                    home,
+                    protection: vma.protection,
+                    back,
+                }),
+                Err(failed) => return Err(Refusal::Failed(failed, cover, moment)),
+            }
+        }
+        Ok((cover, moment))
+    }
+
+    /// The range that has not come back yet.
+    pub fn left(&self) -> Option<Pages> {
+        Pages::known(
+            self.pieces.first()?.home.start(),
+            self.pieces.last()?.home.end(),
+        )
+    }
+
+    /// Divides it at an address: what lies before stays here.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        self.split_piece(at);
+        let first = self.pieces.partition_point(|piece| piece.home.start() < at);
+        Self {
+            process: self.process,
+            pieces: self.pieces.split_off(first),
+        }
+    }
+
+    /// Brings everything back, over whatever lies there now.
+    ///
+    /// On error what came back is off the list, and the rest may be tried again; at the piece that
+    /// failed the old mapping is there, or a hole.
+    ///
+    /// # Safety
+    /// At [`Cover::left`] lies an alias of ours, or what this cover left there; no reference into it
+    /// lives.
+    pub unsafe fn bring_back(&mut self, how: Return<'_>) -> Result<(), Failed> {
+        let Return {
+            now,
+            laid,
+            space,
+            zeros,
+            mut beliefs,
+            undoing,
+        } = how;
+        if let Some(now) = now.filter(|now| now.iter().any(|part| part.1 != laid)) {
+            for (part, _) in now.iter() {
+                self.split_piece(part.start());
+            }
+        }
+        let process = self.process;
+        let ballast = process.ballast();
+        for piece in &mut self.pieces {
+            // Each piece lies in one part: they were divided where the parts begin.
+            let part = now.and_then(|now| now.iter().find(|part| part.0.meets(piece.home)));
+            let wanted = part.map(|part| part.1).filter(|&now| now != laid);
+            piece.dress(wanted.unwrap_or(piece.protection), process)?;
+        }
+        let mut done = 0;
+        let mut result = Ok(());
+        for piece in &self.pieces {
+            let (home, call) = (piece.home, piece.back.call());
+            let back = ballast.sparing(|| match piece.back {
+                // SAFETY: the caller's promise for `home`; the place is ours and one mapping, since
+                // pieces are divided where protections differ.
+                Back::Moved { place, .. } => unsafe {
+                    sys::move_to(place, home.len(), home.start())
+                },
+                Back::Zeros if undoing && !inspect::has_hole(process, home) => Ok(()),
+                // SAFETY: the caller's promise for `home`.
+                Back::Zeros => unsafe { zeros.lay(process, &space, home, piece.protection) },
+            });
+            if let Err(errno) = back {
+                result = Err((call, errno));
+                break;
+            }
+            if let Some(beliefs) = &mut beliefs {
+                beliefs.note(home, piece.protection());
+            }
+            done += 1;
+        }
+        self.pieces.drain(..done);
+        result
+    }
+
+    /// Makes a piece begin at `at`, if one contains it.
+    fn split_piece(&mut self, at: usize) {
+        let index = self.pieces.partition_point(|piece| piece.home.end() <= at);
+        let Some(piece) = self.pieces.get(index).copied() else {
+            return;
+        };
+        let before = Pages::known(piece.home.start(), at);
+        let after = Pages::known(at, piece.home.end());
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
+        let back = match piece.back {
+            Back::Moved {
+                place,
+                protection,
+                locked,
+            } => Back::Moved {
+                place: place + before.len(),
+                protection,
+                locked,
+            },
+            Back::Zeros => Back::Zeros,
+        };
+        self.pieces[index].home = before;
+        self.pieces.insert(
+            index + 1,
+            Piece {
+                home: after,
+                back,
+                ..piece
+            },
+        );
+    }
+}
+
+impl Drop for Cover {
+    fn drop(&mut self) {
+        if !self.process.is_current() {
+            return;
+        }
+        for piece in &self.pieces {
+            if let Back::Moved { place, .. } = piece.back {
+                // SAFETY: our own mapping, which nobody else knows the place of.
+                let unmap = || unsafe { sys::unmap(place, piece.home.len()) };
+                let _ = self.process.ballast().sparing(unmap);
+            }
+        }
+    }
+}
+
+impl Piece {
+    /// What its addresses allow once it is back.
+    const fn protection(&self) -> Protection {
+        match self.back {
+            Back::Moved { protection, .. } => protection,
+            Back::Zeros => self.protection,
+        }
+    }
+
+    /// Gives it the protection that it shall come back with, and its lock, while it is still aside:
+    /// so that what can fail fails before anything moves.
+    fn dress(&mut self, wanted: Protection, process: &Process) -> Result<(), Failed> {
+        let len = self.home.len();
+        let Back::Moved {
+            place,
+            protection,
+            locked,
+        } = &mut self.back
+        else {
+            self.protection = wanted;
+            return Ok(());
+        };
+        if *protection != wanted {
+            // SAFETY: our own mapping.
+            let protect = || unsafe { sys::protect(*place, len, wanted) };
+            process
+                .ballast()
+                .sparing(protect)
+                .map_err(|errno| (Call::Mprotect, errno))?;
+            *protection = wanted;
+        }
+        if *locked {
+            let lock = || sys::lock(*place, len);
+            process
+                .ballast()
+                .sparing(lock)
+                .map_err(|errno| (Call::Mlock, errno))?;
+        }
+        Ok(())
+    }
+}
+
+impl Back {
+    /// Decides how a piece will come back, and moves it aside where that takes it.
+    ///
+    /// # Safety
+    /// As [`Cover::take`]; `vma` is the mapping at `home`.
+    unsafe fn prepare(
+        vma: &Vma,
+        home: Pages,
+        keep: bool,
+        zeros: Zeros,
+        moment: Option<&Moment>,
+    ) -> Result<Self, Failed> {
+        let (start, len) = (home.start(), home.len());
+        let locked = sys::is_locked(start, len).map_err(|errno| (Call::Mremap, errno))?;
+        // Fresh pages would not be locked: the mapping is kept, for its lock.
+        if !keep && !locked && !zeros.need_the_mapping(vma) {
+            return Ok(Back::Zeros);
+        }
+        if locked {
+            // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
+            sys::unlock(start, len).map_err(|errno| (Call::Munlock, errno))?;
+        }
+        // SAFETY: the caller's promise; it is not locked any more.
+        match unsafe { Self::move_aside(vma, home, moment) } {
+            Ok(place) => {
+                if !keep {
+                    // SAFETY: our own mapping, whose bytes nobody wants. Not locked: see above.
+                    let _ = unsafe { sys::advise(place, len, Advice::DontNeed) };
+                }
+                Ok(Back::Moved {
+                    place,
+                    protection: vma.protection,
+                    locked,
+                })
+            }
+            Err(failed) => {
+                if locked {
+                    let _ = sys::lock(start, len);
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    /// Moves one piece aside; on error it is as before.
+    ///
+    /// # Safety
+    /// As [`Cover::take`]; `vma` is the mapping at `home`, and is not locked.
+    unsafe fn move_aside(vma: &Vma, home: Pages, moment: Option<&Moment>) -> Result<usize, Failed> {
+        let (start, len) = (home.start(), home.len());
+        if vma.shared {
+            // SAFETY: one shared mapping, by `vma`.
+            return unsafe { sys::duplicate(start, len) }.map_err(|errno| (Call::Mremap, errno));
+        }
+        if let Some(Moment { uffd, .. }) = moment {
+            uffd.register(start, len)
+                .map_err(|errno| (Call::Userfaultfd, errno))?;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { sys::move_aside(start, len, congruent_place(home)) }.map_err(|errno| {
+            if let Some(Moment { uffd, .. }) = moment {
+                let _ = uffd.unregister(start, len);
+            }
+            (Call::Mremap, errno)
+        })
+    }
+
+    const fn call(&self) -> Call {
+        match self {
+            Back::Moved { .. } => Call::Mremap,
+            Back::Zeros => Call::Mmap,
+        }
+    }
+}
+
+impl Moment {
+    /// From here on, threads that touch a page of the range after it was moved wait for the alias.
+    fn begin(process: &'static Process, pages: Pages, layout: &Layout) -> Result<Self, Refusal> {
+        if layout.iter().any(|vma| !vma.shared && vma.inode != 0) {
+            let why = "concurrent: the tie covers a private mapping of a file, \
+                       and faults there cannot be made to wait";
+            return Err(Refusal::Unsupported(why, None));
+        }
+        let uffd = process.uffd().map_err(|errno| {
+            let why = "concurrent needs userfaultfd, which this process may not use";
+            Refusal::Unsupported(why, Some(errno))
+        })?;
+        Ok(Self { uffd, pages })
+    }
+}

@@ -1,0 +1,129 @@
+//! `protect`: what addresses allow, tied or not.
+//!
+//! Source: mprotect(2).
+
+#![allow(
+    unsafe_code,
+    reason = "changes the protection of the space's addresses"
+)]
+
+use crate::error::{Error, Op, Result, Whose};
+use crate::ledger::Standing;
+use crate::options::{Access, Prot};
+use crate::page::{Bounds, Pages};
+use crate::space::{Shared, Space, State};
+use crate::sys::{self, Call, Protection};
+use std::ops::RangeBounds;
+
+impl Prot {
+    const fn protection(self) -> Protection {
+        match self {
+            Prot::None => Protection::NONE,
+            Prot::Read => Protection::READ,
+            Prot::ReadWrite => Protection::READ_WRITE,
+        }
+    }
+}
+
+impl Space {
+    /// Changes what addresses allow, in any range of pages, tied or not.
+    ///
+    /// A tie's access is a ceiling: read-write on a read-only tie is refused. On a reserved space this
+    /// is what makes addresses memory. Pages that are tied now keep the new protection when they are
+    /// untied; [`Tie::retie`](crate::Tie::retie) resets it.
+    ///
+    /// # Units
+    /// Bytes of the space, multiples of [`page::size()`](crate::page::size); inside ties of huge pages
+    /// multiples of theirs.
+    ///
+    /// # Errors
+    /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
+    ///   [`OutOfRange`](crate::ErrorKind::OutOfRange), [`Ended`](crate::ErrorKind::Ended);
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): above a tie's access;
+    /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory):
+    ///   a hole, or code;
+    /// - [`Changed`](crate::ErrorKind::Changed): a tie in the range is not what was left there;
+    /// - [`Limit`](crate::ErrorKind::Limit), [`NoMemory`](crate::ErrorKind::NoMemory),
+    ///   [`Os`](crate::ErrorKind::Os): `EACCES`, read-write on a mapping of a read-only file.
+    ///
+    /// On error every page allows what it did before.
+    ///
+    /// # Threads
+    /// Takes effect page by page.
+    ///
+    /// # Source
+    /// mprotect(2).
+    #[doc(alias = "mprotect")]
+    pub fn protect(&self, range: impl RangeBounds<usize>, prot: Prot) -> Result<()> {
+        let op = Op::Protect;
+        let shared = &**self.shared();
+        let pages = shared.whole_pages(op, &range)?;
+        let mut state = shared.lock(op)?;
+        check_ties(shared, &state, pages, prot)?;
+        let layout = shared.survey(&state, op, pages)?;
+        for record in state.ledger.overlapping(pages) {
+            let body = record.body();
+            let same = |vma: &sys::Vma| body.alias.is_shown_by(vma, record.pages.start());
+            let covered = Pages::meets;
+            let ours = |vma: &sys::Vma| {
+                Pages::known(vma.start, vma.end).is_some_and(|part| covered(part, record.pages))
+            };
+            let known = state.beliefs.is_none() && body.standing != Standing::Stranded;
+            if known && layout.iter().any(|vma| ours(vma) && !same(vma)) {
+                return Err(Error::changed(op, shared.span(record.pages)));
+            }
+        }
+        // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it.
+        let protect = |pages: Pages, protection| unsafe {
+            sys::protect(pages.start(), pages.len(), protection)
+        };
+        if let Err(errno) = protect(pages, prot.protection()) {
+            for vma in layout.iter() {
+                if let Some(part) = Pages::known(vma.start, vma.end) {
+                    let back = || protect(part, vma.protection);
+                    let _ = shared.process.ballast().sparing(back);
+                }
+            }
+            return Err(shared
+                .process
+                .failed(op, shared.span(pages), Call::Mprotect, errno));
+        }
+        if let Some(beliefs) = &mut state.beliefs {
+            beliefs.note(pages, prot.protection());
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what is above a tie's access, and parts of huge pages.
+fn check_ties(shared: &Shared, state: &State, pages: Pages, prot: Prot) -> Result<()> {
+    for record in state.ledger.overlapping(pages) {
+        let body = record.body();
+        if let Some(part) = record.pages.intersection(pages) {
+            check_huge(shared, Op::Protect, &body.alias.region, part)?;
+        }
+        if prot == Prot::ReadWrite && body.alias.options.access == Access::ReadOnly {
+            return Err(Error::read_only(
+                Op::Protect,
+                shared.span(record.pages),
+                Whose::Tie,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a part of a tie that ends inside a huge page.
+pub(crate) fn check_huge(
+    shared: &Shared,
+    op: Op,
+    region: &crate::Region,
+    part: Pages,
+) -> Result<()> {
+    let bounds = Bounds {
+        ..shared.page_bounds(op, region.page_size())
+    };
+    let span = shared.span(part);
+    bounds.aligned(span.start)?;
+    bounds.aligned(span.end)
+}

@@ -1,0 +1,93 @@
+//! [`Reservation`]: inaccessible addresses of ours, placed so that page tables can move.
+//!
+//! mremap(2) moves whole page tables where source and target lie at the same place of a 2 MiB block
+//! (1 GiB for larger ones), and huge pages appear only where address and offset agree that way. So
+//! views, spaces and aliases built aside are all placed by this one rule.
+
+#![allow(unsafe_code, reason = "unmaps its own reservation")]
+
+use crate::page::{self, Pages};
+use crate::sys::{self, Errno};
+
+const MIB_2: usize = 2 << 20;
+const GIB_1: usize = 1 << 30;
+
+/// Addresses that nothing else uses, unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pages: Pages,
+}
+
+/// The block whose inside a range of this length should be congruent with; a page for short ones.
+fn block(len: usize, page: usize) -> usize {
+    match len {
+        GIB_1.. => GIB_1,
+        MIB_2.. => MIB_2.max(page),
+        _ => page,
+    }
+}
+
+impl Reservation {
+    /// Reserves `len` bytes such that byte `lead` of them is aligned to `len`'s block, or at least to
+    /// `page`. All three are multiples of the system's page size.
+    pub fn aligned(len: usize, page: usize, lead: usize) -> Result<Self, Errno> {
+        let align = block(len.saturating_sub(lead), page);
+        Self::placed(len, align, align.wrapping_sub(lead) & (align - 1))
+    }
+
+    /// Reserves `len` bytes whose start is `residue` modulo `align`.
+    fn placed(len: usize, align: usize, residue: usize) -> Result<Self, Errno> {
+        let slack = align - page::size();
+        let total = len.checked_add(slack).ok_or(Errno::NOMEM)?;
+        let start = sys::reserve(total)?;
+        let lead = residue.wrapping_sub(start) & (align - 1);
+        let unmap = |from, to| match Pages::known(from, to) {
+            // SAFETY: part of the reservation just made.
+            Some(rest) => unsafe { sys::unmap(rest.start(), rest.len()) },
+            None => Ok(()),
+        };
+        let end = start + total;
+        let cut = Pages::known(start + lead, start + lead + len)
+            .ok_or(Errno::INVAL)
+            .and_then(|pages| {
+                unmap(start, pages.start())?;
+                unmap(pages.end(), end)?;
+                Ok(pages)
+            });
+        match cut {
+            Ok(pages) => Ok(Self { pages }),
+            Err(errno) => {
+                let _ = unmap(start, end);
+                Err(errno)
+            }
+        }
+    }
+
+    pub const fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// Gives the addresses to whoever mapped something over them.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: reserved by us, and nobody was given it.
+        let _ = unsafe { sys::unmap(self.pages.start(), self.pages.len()) };
+    }
+}
+
+/// A free place for a mapping of `pages.len()` bytes that is congruent with `pages`, as a hint: it is
+/// free now, and whoever uses it must take another answer. 0, no preference, for short ranges, whose
+/// page tables are not moved whole.
+pub(crate) fn congruent_place(pages: Pages) -> usize {
+    let align = block(pages.len(), page::size());
+    if align == page::size() {
+        return 0;
+    }
+    let residue = pages.start() & (align - 1);
+    Reservation::placed(pages.len(), align, residue).map_or(0, |place| place.pages.start())
+}

@@ -1,0 +1,590 @@
+//! `tie` and `retie`: from now on these addresses show those pages.
+//!
+//! Every tie goes the same way. A [`Plan`] holds what was checked without asking the kernel; under the
+//! space's lock it is checked against the ledger; then the kernel is asked what lies there, that is
+//! moved aside, and the alias is laid. Up to there nothing that fails leaves a trace.
+//!
+//! Source: mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_DONTUNMAP`.
+
+#![allow(unsafe_code, reason = "maps over the space's addresses")]
+
+use crate::alias::{Alias, Failed};
+use crate::error::{Error, Met, Op, Result, Span, Subject, UntieError, Whose};
+use crate::inspect::Confirmed;
+use crate::keep::{self, Cover, Return};
+use crate::ledger::{Record, Standing};
+use crate::options::{Access, Prefault, TieOptions, TieSpec};
+use crate::page::{Pages, resolve};
+use crate::region::Region;
+use crate::space::{Shared, Space, State};
+use crate::sys::{Call, Errno};
+use crate::untie;
+use std::fmt;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+/// One live alias: a range of a region, shown in a space.
+///
+/// A tie keeps its region's pages alive. Dropping it unties it, silently; [`Tie::untie`] says whether
+/// that worked. What a drop cannot undo stays with the space, which tries again.
+pub struct Tie {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+    alias: Alias,
+}
+
+/// A tie that was checked as far as that goes without the kernel and without the space's lock.
+struct Plan {
+    /// Addresses.
+    pages: Pages,
+    alias: Alias,
+}
+
+impl Plan {
+    /// Misaligned, empty, out of range, ended, read-only, unsupported: in this order.
+    fn check(
+        shared: &Shared,
+        at: usize,
+        region: &Region,
+        range: &impl RangeBounds<usize>,
+        options: TieOptions,
+    ) -> Result<Self> {
+        let op = Op::Tie;
+        let (offset, len) = resolve(range, region.len());
+        let place = shared.page_bounds(op, region.page_size());
+        let source = region.page_bounds(op);
+        place.aligned(at)?;
+        source.aligned(offset)?;
+        let backwards = Span {
+            start: offset,
+            end: offset,
+        };
+        let len = len.ok_or(Error::out_of_range(
+            op,
+            Subject::Offset,
+            backwards,
+            source.limit,
+        ))?;
+        let len = region.whole_len(offset, len);
+        let pages = Pages::check(place, at, len)?;
+        Pages::check(source, offset, len)?;
+        shared.check_fork(op)?;
+        let alias = Alias {
+            region: region.clone(),
+            offset,
+            options,
+        };
+        check_access(op, &alias, len)?;
+        Ok(Self { pages, alias })
+    }
+
+    fn check_overlap(&self, shared: &Shared, state: &State) -> Result<()> {
+        check_view(shared, Op::Tie, self.pages, &self.alias.region)?;
+        match state.ledger.meets(self.pages) {
+            Some(live) => {
+                let (asked, other) = (shared.span(self.pages), shared.span(live.pages));
+                Err(Error::overlap(Op::Tie, asked, other, Met::Tie))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `next` goes on where this one ends, in the space as in the region.
+    fn is_continued_by(&self, next: &Plan) -> bool {
+        self.pages.end() == next.pages.start()
+            && self.alias.region.is_same(&next.alias.region)
+            && self.alias.offset + self.pages.len() == next.alias.offset
+            && self.alias.options == next.alias.options
+    }
+}
+
+/// Refuses what this region cannot be asked for.
+fn check_access(op: Op, alias: &Alias, len: usize) -> Result<()> {
+    let Alias {
+        region,
+        offset,
+        options,
+    } = alias;
+    region.check_fork(op)?;
+    if options.access == Access::ReadWrite && region.is_read_only() {
+        let asked = Span {
+            start: *offset,
+            end: offset + len,
+        };
+        return Err(Error::read_only(op, asked, Whose::Region));
+    }
+    if options.access != Access::ReadWrite && region.is_huge() {
+        let why = "a region of huge pages can be tied read-write only: a private map of one takes \
+                   pages from the pool again";
+        return Err(Error::unsupported(op, why, None));
+    }
+    if options.prefault == Prefault::Copy && options.access != Access::CopyOnWrite {
+        let why = "Prefault::Copy is for copy-on-write ties: others have nothing to copy";
+        return Err(Error::unsupported(op, why, None));
+    }
+    Ok(())
+}
+
+/// Refuses to cover the region's own host view.
+fn check_view(shared: &Shared, op: Op, pages: Pages, region: &Region) -> Result<()> {
+    match region.view_pages().intersection(pages) {
+        Some(met) => Err(Error::overlap(
+            op,
+            shared.span(pages),
+            shared.span(met),
+            Met::HostView,
+        )),
+        None => Ok(()),
+    }
+}
+
+impl Space {
+    /// Ties a range of `region` to this space at `at`: both addresses show the same pages from now on.
+    ///
+    /// What was there is kept aside and comes back with [`Tie::untie`], unless
+    /// [`TieOptions::covered`] says otherwise.
+    ///
+    /// Reading a hole of a sparse region through any tie takes memory for it: a guest can fill a
+    /// region up to its length.
+    ///
+    /// # Units
+    /// `at` and `range`: bytes, of the space and of the region. Both are multiples of
+    /// [`Region::page_size`], as addresses: if a borrowed space does not start on a page, `at` is
+    /// shifted by as much. `range` may end at the region's end inside its last page: that whole page is
+    /// tied, its bytes past the end read zero and are not kept.
+    ///
+    /// # Errors
+    /// In this order:
+    /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
+    ///   [`OutOfRange`](crate::ErrorKind::OutOfRange);
+    /// - [`Ended`](crate::ErrorKind::Ended): this is a forked child;
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): [`Access::ReadWrite`] of a read-only region;
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported): not for this kind of region or memory, or not
+    ///   with this kernel;
+    /// - [`Overlap`](crate::ErrorKind::Overlap): with a live tie, or the region's own host view;
+    /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory):
+    ///   the kernel has a hole there, or code;
+    /// - [`Limit`](crate::ErrorKind::Limit): a kept tie takes up to three mappings;
+    ///   [`NoMemory`](crate::ErrorKind::NoMemory), [`Os`](crate::ErrorKind::Os).
+    ///
+    /// On error the memory is as it was.
+    ///
+    /// # Threads
+    /// A thread that reads the range sees each page old or new, never a fault. What a thread *writes*
+    /// to the covered range during the call can be lost, and it may read zeros there, unless
+    /// [`TieOptions::concurrent`] is set or the pages are thrown away.
+    ///
+    /// # Source
+    /// mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_DONTUNMAP`, Linux 5.7, of file maps 5.13.
+    #[doc(alias = "mmap")]
+    #[doc(alias = "MAP_FIXED")]
+    #[doc(alias = "mremap")]
+    pub fn tie(
+        &self,
+        at: usize,
+        region: &Region,
+        range: impl RangeBounds<usize>,
+        how: impl Into<TieOptions>,
+    ) -> Result<Tie> {
+        let shared = self.shared();
+        let plan = Plan::check(shared, at, region, &range, how.into())?;
+        let mut state = shared.lock(Op::Tie)?;
+        plan.check_overlap(shared, &state)?;
+        let cover = lay(shared, &mut state, &plan)?;
+        Ok(enter(shared, &mut state, plan, cover))
+    }
+
+    /// Ties all of a list, or nothing: every item is checked before the first change, neighbours that
+    /// continue each other in space and region are laid in one system call, and if the kernel refuses
+    /// one halfway those before are undone.
+    ///
+    /// The ties come in the order of the list. Each is untied alone.
+    ///
+    /// # Errors
+    /// Those of [`Space::tie`], with [`Error::index`] naming the item;
+    /// [`Overlap`](crate::ErrorKind::Overlap) also of two items.
+    ///
+    /// # Threads
+    /// As [`Space::tie`]; the ties do not appear all at once.
+    pub fn tie_all(&self, specs: &[TieSpec<'_>]) -> Result<Vec<Tie>> {
+        let shared = self.shared();
+        let mut plans = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            let plan = Plan::check(shared, spec.at, spec.region, &spec.range, spec.options);
+            plans.push((index, plan.map_err(|error| error.at_index(index))?));
+        }
+        shared.check_fork(Op::Tie)?;
+        if plans.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut state = shared.lock(Op::Tie)?;
+        for (index, plan) in &plans {
+            plan.check_overlap(shared, &state)
+                .map_err(|error| error.at_index(*index))?;
+        }
+        plans.sort_by_key(|(_, plan)| plan.pages.start());
+        for pair in plans.windows(2) {
+            let [(first, before), (second, after)] = pair else {
+                continue;
+            };
+            if before.pages.end() > after.pages.start() {
+                // The later one of the list is the one that is refused.
+                let (index, asked, other) = match first < second {
+                    true => (*second, after.pages, before.pages),
+                    false => (*first, before.pages, after.pages),
+                };
+                let (asked, other) = (shared.span(asked), shared.span(other));
+                return Err(Error::overlap(Op::Tie, asked, other, Met::Item).at_index(index));
+            }
+        }
+        let mut ties: Vec<(usize, Tie)> = Vec::with_capacity(plans.len());
+        let mut rest = &plans[..];
+        while let [(index, first), ..] = rest {
+            let count = 1 + rest
+                .windows(2)
+                .take_while(|pair| pair[0].1.is_continued_by(&pair[1].1))
+                .count();
+            let (run, after) = rest.split_at(count);
+            rest = after;
+            let len = run.iter().map(|(_, plan)| plan.pages.len()).sum::<usize>();
+            let Some(pages) = Pages::known(first.pages.start(), first.pages.start() + len) else {
+                continue;
+            };
+            let whole = Plan {
+                pages,
+                alias: first.alias.clone(),
+            };
+            match lay(shared, &mut state, &whole) {
+                Ok(mut cover) => {
+                    for (index, plan) in run {
+                        let next = cover.split_off(plan.pages.end());
+                        let plan = Plan {
+                            pages: plan.pages,
+                            alias: plan.alias.clone(),
+                        };
+                        let tie = enter(shared, &mut state, plan, cover);
+                        ties.push((*index, tie));
+                        cover = next;
+                    }
+                }
+                Err(error) => {
+                    for (_, tie) in ties.iter().rev() {
+                        // What cannot be undone is the space's to try again.
+                        if untie::end(shared, &mut state, Op::Untie, &tie.record).is_err() {
+                            untie::give_up(&tie.record);
+                        }
+                    }
+                    // The handles are dropped after the lock: they find their ties ended.
+                    drop(state);
+                    return Err(error.at_index(*index));
+                }
+            }
+        }
+        drop(state);
+        ties.sort_by_key(|(index, _)| *index);
+        Ok(ties.into_iter().map(|(_, tie)| tie).collect())
+    }
+}
+
+/// Moves aside what is there, and lays the alias.
+fn lay(shared: &Shared, state: &mut State, plan: &Plan) -> Result<Cover> {
+    let (op, process, pages) = (Op::Tie, shared.process, plan.pages);
+    let layout = shared.survey(state, op, pages)?;
+    if !process.ballast().is_ready() {
+        return Err(process.failed(op, shared.span(pages), Call::Mprotect, Errno::NOMEM));
+    }
+    // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; the
+    // lock is held, and the layout was just asked for.
+    let taken = unsafe { Cover::take(process, pages, &layout, plan.alias.options, state.zeros) };
+    let (cover, moment) = match taken {
+        Ok(taken) => taken,
+        Err(keep::Refusal::Unsupported(why, errno)) => {
+            return Err(Error::unsupported(op, why, errno));
+        }
+        Err(keep::Refusal::Failed(failed, cover, moment)) => {
+            let error = refusal(shared, op, plan, failed);
+            undo(shared, state, plan, cover);
+            drop(moment);
+            return Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)));
+        }
+    };
+    // SAFETY: as above; the plan's range of the region was checked.
+    let laid = unsafe { plan.alias.lay(pages) };
+    match laid {
+        Ok(()) => {
+            drop(moment);
+            if let Some(beliefs) = &mut state.beliefs {
+                beliefs.note(pages, plan.alias.options.access.protection());
+            }
+            Ok(cover)
+        }
+        Err(failed) => {
+            let error = refusal(shared, op, plan, failed);
+            undo(shared, state, plan, cover);
+            drop(moment);
+            Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)))
+        }
+    }
+}
+
+/// The error of a failed call where the region is to blame for it.
+fn refusal(shared: &Shared, op: Op, plan: &Plan, failed: Failed) -> Result<Error, Failed> {
+    let shares = plan.alias.options.access == Access::ReadWrite;
+    if failed == (Call::Mmap, Errno::PERM) && shares && plan.alias.region.was_write_sealed() {
+        return Ok(Error::read_only(op, shared.span(plan.pages), Whose::Region));
+    }
+    Err(failed)
+}
+
+fn classify(shared: &Shared, op: Op, pages: Pages, (call, errno): Failed) -> Error {
+    shared.process.failed(op, shared.span(pages), call, errno)
+}
+
+/// Brings back what was moved aside for a tie that did not come to be.
+fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover) {
+    let how = Return {
+        now: None,
+        laid: plan.alias.options.access.protection(),
+        space: shared.addresses(),
+        zeros: &mut state.zeros,
+        beliefs: state.beliefs.as_mut(),
+        undoing: true,
+    };
+    // SAFETY: at the pages that were moved lies what the kernel left there, or a hole.
+    let brought = unsafe { cover.bring_back(how) };
+    if brought.is_err() {
+        shared.fill_holes(plan.pages);
+        // Even with the ballast off it did not go back: the space keeps it, and tries again.
+        if let Some(left) = cover.left() {
+            let record = Record::new(left, plan.alias.clone(), cover, Standing::Stranded);
+            state.ledger.insert(record);
+            return;
+        }
+    }
+    shared.fill_holes(plan.pages);
+}
+
+/// Writes a tie into the ledger, and makes its handle.
+fn enter(shared: &Arc<Shared>, state: &mut State, plan: Plan, cover: Cover) -> Tie {
+    let Plan { pages, alias } = plan;
+    let record = Record::new(pages, alias.clone(), cover, Standing::Held);
+    state.ledger.insert(Arc::clone(&record));
+    Tie {
+        shared: Arc::clone(shared),
+        record,
+        alias,
+    }
+}
+
+impl Tie {
+    /// Shows other pages at the same place: one system call, and every reader sees old or new and
+    /// nothing else in between. What is covered stays kept, and the access's own protection returns.
+    ///
+    /// A region that is [hidden from forks](crate::RegionBuilder::hide_from_fork), or a tie that is
+    /// prefaulted, is built aside and moved in: as atomic, in more calls.
+    ///
+    /// # Units
+    /// `offset`: bytes of the region, a multiple of its page size; the tie's length from there on must
+    /// lie in the region, up to the end of its last page.
+    ///
+    /// # Errors
+    /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`OutOfRange`](crate::ErrorKind::OutOfRange),
+    ///   [`Ended`](crate::ErrorKind::Ended), [`ReadOnly`](crate::ErrorKind::ReadOnly),
+    ///   [`Unsupported`](crate::ErrorKind::Unsupported), [`Overlap`](crate::ErrorKind::Overlap) (the
+    ///   region's own host view): nothing has changed.
+    /// - [`Changed`](crate::ErrorKind::Changed): somebody else replaced what was left there. Nothing
+    ///   was touched, the tie has ended, and what it had covered is freed.
+    /// - [`Limit`](crate::ErrorKind::Limit), [`NoMemory`](crate::ErrorKind::NoMemory),
+    ///   [`Os`](crate::ErrorKind::Os): the old pages are still shown.
+    ///
+    /// # Source
+    /// mmap(2) `MAP_FIXED`.
+    pub fn retie(&mut self, region: &Region, offset: usize) -> Result<()> {
+        let op = Op::Retie;
+        let (shared, pages) = (&*self.shared, self.record.pages);
+        let options = self.alias.options;
+        let source = region.page_bounds(op);
+        let at = pages.start() - shared.start();
+        shared.page_bounds(op, source.page).aligned(at)?;
+        Pages::check(source, offset, pages.len())?;
+        shared.check_fork(op)?;
+        if !self.is_live() {
+            return Err(Error::ended(op, false));
+        }
+        let plan = Plan {
+            pages,
+            alias: Alias {
+                region: region.clone(),
+                offset,
+                options,
+            },
+        };
+        check_access(op, &plan.alias, pages.len())?;
+        check_view(shared, op, pages, region)?;
+        let mut state = shared.lock(op)?;
+        let mut body = self.record.body();
+        if !self.is_live() {
+            return Err(Error::ended(op, false));
+        }
+        let left = body.cover.as_ref().and_then(Cover::left);
+        if left != Some(pages) {
+            // An untie stopped halfway: a part has come back already.
+            return Err(Error::ended(op, false));
+        }
+        let confirmed = shared.confirm(&state, op, pages, &body.alias, pages.start())?;
+        if let Confirmed::Changed { some_left } = confirmed {
+            untie::end_changed(&mut state, &self.record, &mut body, some_left);
+            return Err(Error::changed(op, shared.span(pages)));
+        }
+        // SAFETY: the range still shows our own tie, of which no reference was ever lent; the new
+        // range of the region was checked above.
+        if let Err(failed) = unsafe { plan.alias.lay(pages) } {
+            let error = refusal(shared, op, &plan, failed);
+            // A late failure of the kernel may have left a hole: the old pages are laid again.
+            let hole = shared.confirm(&state, op, pages, &body.alias, pages.start());
+            if !matches!(hole, Ok(Confirmed::Same(_))) {
+                // SAFETY: nothing but a hole in our own tie.
+                let again = || unsafe { body.alias.lay(pages) }.map_err(|(_, errno)| errno);
+                if shared.process.ballast().sparing(again).is_err() {
+                    shared.fill_holes(pages);
+                    body.standing = Standing::Stranded;
+                }
+            }
+            return Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)));
+        }
+        if let Some(beliefs) = &mut state.beliefs {
+            beliefs.note(pages, options.access.protection());
+        }
+        body.alias = plan.alias.clone();
+        drop(body);
+        drop(state);
+        self.alias = plan.alias;
+        Ok(())
+    }
+
+    /// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
+    ///
+    /// Pages whose protection differs from what the tie was laid with, because the engine changed it or
+    /// [`Space::protect`] did, come back with the one of now. (A change to the very protection of the
+    /// tie leaves no trace, so the covered one returns.) Pages that were locked are locked again, whole
+    /// even if they had been locked on fault only. The tie of a space that is gone has ended, and
+    /// untying it is `Ok`.
+    ///
+    /// # Errors
+    /// The tie comes back in the error, as live as before, except after
+    /// - [`Changed`](crate::ErrorKind::Changed): the kernel no longer shows what was left there.
+    ///   Nothing was touched, the tie has ended, and what it had covered is freed.
+    ///
+    /// At the mapping limit untying still works.
+    ///
+    /// # Threads
+    /// A thread that reads the range sees each page old or new, never a fault.
+    ///
+    /// # Source
+    /// mremap(2) `MREMAP_FIXED`; mmap(2) `MAP_FIXED`.
+    #[doc(alias = "munmap")]
+    pub fn untie(self) -> Result<(), UntieError> {
+        match self.undo() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(UntieError { error, tie: self }),
+        }
+    }
+
+    fn undo(&self) -> Result<()> {
+        self.shared.check_fork(Op::Untie)?;
+        if !self.is_live() {
+            return Ok(());
+        }
+        match self.shared.lock(Op::Untie) {
+            Ok(mut state) => untie::end(&self.shared, &mut state, Op::Untie, &self.record),
+            // The space is gone, and ended this tie.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Leaves the alias where it is for good: handle and record go, what was covered is freed, and the
+    /// pages now belong to the space's memory. [`Space::untie_all`] does not know them any more.
+    pub fn leak(self) {
+        if let Ok(mut state) = self.shared.lock(Op::Untie) {
+            if self.is_live() {
+                self.record.end();
+                state.ledger.remove(&self.record);
+                self.record.body().cover = None;
+            }
+        }
+    }
+
+    /// The address of its first byte.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.record.pages.start())
+    }
+
+    /// Where in the space it begins, in bytes.
+    #[inline]
+    pub fn at(&self) -> usize {
+        self.record.pages.start() - self.shared.start()
+    }
+
+    /// The byte of the region that it begins with.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.alias.offset
+    }
+
+    /// Its length in bytes: whole pages.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.record.pages.len()
+    }
+
+    /// Always false: a tie has at least one page.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What it may do.
+    #[inline]
+    pub fn access(&self) -> Access {
+        self.alias.options.access
+    }
+
+    /// Whose pages it shows.
+    #[inline]
+    pub fn region(&self) -> &Region {
+        &self.alias.region
+    }
+
+    /// Whether it has not ended: our record, not the kernel's ([`Space::inspect`] asks that). `false` in
+    /// a forked child.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.record.is_live() && self.shared.process.is_current()
+    }
+}
+
+impl Drop for Tie {
+    /// Unties, silently. What cannot be undone stays with the space, listed as not held.
+    fn drop(&mut self) {
+        if !self.is_live() {
+            return;
+        }
+        if let Ok(mut state) = self.shared.lock(Op::Untie) {
+            if untie::end(&self.shared, &mut state, Op::Untie, &self.record).is_err() {
+                untie::give_up(&self.record);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tie")
+            .field("at", &self.at())
+            .field("len", &self.len())
+            .field("offset", &self.offset())
+            .field("access", &self.access())
+            .field("live", &self.is_live())
+            .finish_non_exhaustive()
+    }
+}

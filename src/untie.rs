@@ -1,0 +1,130 @@
+//! `untie` and `untie_all`: what was there before comes back.
+//!
+//! First the kernel is asked whether the range still shows what was left there. If it does not, the
+//! memory is somebody else's by now and nothing is touched: the tie has just ended. Then protections
+//! and locks are put right aside, where a failure changes nothing yet, and the pages are moved back
+//! over the alias.
+
+#![allow(unsafe_code, reason = "maps over the alias of a tie")]
+
+use crate::Space;
+use crate::error::{Error, Op, Result};
+use crate::inspect::Confirmed;
+use crate::keep::{Cover, Return};
+use crate::ledger::{Body, Record, Standing};
+use crate::space::{Shared, State};
+use std::sync::Arc;
+
+impl Space {
+    /// Ends every tie of the space, those included whose handles were dropped and could not be undone.
+    /// Handles stay, ended. `Ok` means: no alias of ours is left here, the memory may be handed back or
+    /// recycled.
+    ///
+    /// # Errors
+    /// The first of them; all ties were tried, and those that could not be undone are live still.
+    /// - [`Changed`](crate::ErrorKind::Changed): somebody else replaced a tie's pages. That tie has
+    ///   ended. As long as a part of it still shows our pages, this is the answer again.
+    ///
+    /// # Threads
+    /// As [`Tie::untie`](crate::Tie::untie) for each tie.
+    pub fn untie_all(&self) -> Result<()> {
+        let shared = self.shared();
+        let mut state = shared.lock(Op::UntieAll)?;
+        every(shared, &mut state, Op::UntieAll)
+    }
+}
+
+/// Ends every tie of a space; the first error, after all were tried.
+pub(crate) fn every(shared: &Shared, state: &mut State, op: Op) -> Result<()> {
+    let records: Vec<Arc<Record>> = state.ledger.all().cloned().collect();
+    let mut result = Ok(());
+    for record in &records {
+        result = result.and(end(shared, state, op, record));
+    }
+    result
+}
+
+/// Ends one tie, of whatever standing. On an error other than `Changed` it is as live as before.
+pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -> Result<()> {
+    let mut body = record.body();
+    let Body {
+        alias,
+        cover,
+        standing,
+    } = &mut *body;
+    let Some(left) = cover.as_ref().map_or(Some(record.pages), Cover::left) else {
+        record.end();
+        state.ledger.remove(record);
+        return Ok(());
+    };
+    let laid_at = record.pages.start();
+    let now = match *standing {
+        // What lies there is what the kernel or we left when it failed.
+        Standing::Stranded => None,
+        Standing::Held | Standing::Unheld | Standing::Stray => {
+            match shared.confirm(state, op, left, alias, laid_at)? {
+                Confirmed::Same(now) if *standing != Standing::Stray => Some(now),
+                Confirmed::Changed { some_left: false } if *standing == Standing::Stray => {
+                    state.ledger.remove(record);
+                    return Ok(());
+                }
+                Confirmed::Changed { some_left } => {
+                    end_changed(state, record, &mut body, some_left);
+                    return Err(Error::changed(op, shared.span(record.pages)));
+                }
+                Confirmed::Same(_) => {
+                    return Err(Error::changed(op, shared.span(record.pages)));
+                }
+            }
+        }
+    };
+    let Some(cover) = cover else {
+        return Err(Error::changed(op, shared.span(record.pages)));
+    };
+    let how = Return {
+        now: now.as_ref(),
+        laid: alias.protection(),
+        space: shared.addresses(),
+        zeros: &mut state.zeros,
+        beliefs: state.beliefs.as_mut(),
+        undoing: false,
+    };
+    // SAFETY: at `left` lies our own alias, as the kernel just confirmed, of which no reference was
+    // ever lent; or what a failure left there.
+    if let Err((call, errno)) = unsafe { cover.bring_back(how) } {
+        let error = shared
+            .process
+            .failed(op, shared.span(record.pages), call, errno);
+        if let Some(left) = cover.left() {
+            let again = shared.confirm(state, op, left, alias, laid_at);
+            if !matches!(again, Ok(Confirmed::Same(_))) {
+                shared.fill_holes(left);
+                *standing = Standing::Stranded;
+            }
+        }
+        return Err(error);
+    }
+    record.end();
+    state.ledger.remove(record);
+    Ok(())
+}
+
+/// Ends a tie whose addresses somebody else has replaced, wholly or in part.
+pub(crate) fn end_changed(state: &mut State, record: &Record, body: &mut Body, some_left: bool) {
+    record.end();
+    body.cover = None;
+    if some_left {
+        body.standing = Standing::Stray;
+    } else {
+        state.ledger.remove(record);
+    }
+}
+
+/// The handle of a tie that could not be undone is going: the space keeps the record.
+pub(crate) fn give_up(record: &Record) {
+    let mut body = record.body();
+    record.end();
+    if body.standing == Standing::Held {
+        body.standing = Standing::Unheld;
+    }
+}
