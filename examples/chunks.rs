@@ -64,36 +64,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::default();
     let mut linker = Linker::new(&engine);
     linker.func_wrap("host", "next", next)?;
-    let scan = Scan {
-        column: column.clone(),
-        window: None,
-        next: 0,
-    };
+    let scan = Scan { column: column.clone(), window: None, next: 0 };
     let mut store = Store::new(&engine, scan);
     let instance = linker.instantiate(&mut store, &Module::new(&engine, GUEST)?)?;
-    let memory = instance
-        .get_memory(&mut store, "memory")
-        .ok_or("no memory exported")?;
+    let memory = instance.get_memory(&mut store, "memory").ok_or("no memory exported")?;
 
     // SAFETY: the memory lives until the store ends, and is untied before that. What it shows
     // changes only in `next`, which has the store to itself; nobody keeps a reference into it.
     let space = unsafe { Space::borrow(memory.data_ptr(&store), memory.data_size(&store)) }?;
     store.data_mut().window = Some(space.tie(WINDOW, &column, ..WINDOW, Access::ReadOnly)?);
 
-    let sum = instance
-        .get_typed_func::<(), f64>(&mut store, "sum")?
-        .call(&mut store, ())?;
+    let sum = instance.get_typed_func::<(), f64>(&mut store, "sum")?.call(&mut store, ())?;
     space.untie_all()?;
 
-    assert_eq!(
-        sum,
-        rows().sum::<f64>(),
-        "guest and host add the same rows in the same order"
-    );
+    assert_eq!(sum, rows().sum::<f64>(), "guest and host add the same rows in the same order");
     println!("{ROWS} rows, sum {sum}: the host's own sum is the same");
-    println!(
-        "{} bytes seen through a window of {WINDOW}, 0 bytes copied",
-        bytes.len()
-    );
+    println!("{} bytes seen through a window of {WINDOW}, 0 bytes copied", bytes.len());
     Ok(())
 }

@@ -10,10 +10,7 @@
 //!
 //! Source: mmap(2) `MAP_FIXED`, mremap(2) `MREMAP_FIXED`, madvise(2).
 
-#![allow(
-    unsafe_code,
-    reason = "maps over addresses that its callers own or were lent"
-)]
+#![allow(unsafe_code, reason = "maps over addresses that its callers own or were lent")]
 
 use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Pages};
@@ -46,10 +43,7 @@ impl Access {
     }
 
     const fn flavour(self) -> Flavour {
-        Flavour {
-            shared: self.is_shared(),
-            protection: self.protection(),
-        }
+        Flavour { shared: self.is_shared(), protection: self.protection() }
     }
 }
 
@@ -128,11 +122,7 @@ impl Alias {
 /// The pages are mapped, readable (and writable, for `write`), and nobody unmaps them meanwhile.
 pub(crate) unsafe fn populate(pages: Pages, write: bool) -> Result<(), Errno> {
     const STEP: usize = 256 << 10;
-    let advice = if write {
-        Advice::PopulateWrite
-    } else {
-        Advice::PopulateRead
-    };
+    let advice = if write { Advice::PopulateWrite } else { Advice::PopulateRead };
     let step = STEP.max(page::size());
     for start in (pages.start()..pages.end()).step_by(step) {
         let len = step.min(pages.end() - start);

@@ -69,9 +69,7 @@ impl Ballast {
     }
 
     fn reservation(&self) -> MutexGuard<'_, Option<usize>> {
-        self.reservation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lay(&self, reservation: &Option<usize>) -> Result<(), Errno> {

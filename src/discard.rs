@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code, reason = "throws away bytes at the space's addresses")]
 
-use crate::error::{Error, Op, Result, Whose};
+use crate::error::{Error, Op, Result};
 use crate::options::Access;
 use crate::page::Pages;
 use crate::protect::check_huge;
@@ -76,8 +76,8 @@ impl Space {
             check_huge(shared, op, &alias.region, part)?;
             match alias.options.access {
                 Access::ReadOnly => {
-                    let read_only = shared.span(record.pages);
-                    return Err(Error::read_only(op, read_only, Whose::Tie));
+                    let (asked, tie) = (shared.span(pages), shared.span(record.pages));
+                    return Err(Error::read_only_tie(op, asked, tie));
                 }
                 Access::CopyOnWrite => steps.push(Step::Reset(part)),
                 Access::ReadWrite => {
@@ -114,9 +114,9 @@ impl Space {
         for step in merged(steps) {
             let done = match &step {
                 Step::Reset(pages) => reset(*pages).map_err(|errno| (Call::Madvise, errno)),
-                Step::Punch(region, pages) => region
-                    .punch(*pages)
-                    .map_err(|errno| (Call::Fallocate, errno)),
+                Step::Punch(region, pages) => {
+                    region.punch(*pages).map_err(|errno| (Call::Fallocate, errno))
+                }
             };
             done.map_err(|(call, errno)| {
                 shared.process.failed(op, shared.span(pages), call, errno)

@@ -73,10 +73,7 @@ pub(crate) struct Span {
 
 impl From<Range<usize>> for Span {
     fn from(range: Range<usize>) -> Self {
-        Self {
-            start: range.start,
-            end: range.end,
-        }
+        Self { start: range.start, end: range.end }
     }
 }
 
@@ -188,114 +185,53 @@ pub(crate) enum Why {
     Sealed,
 }
 
-/// What is read-only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    Region,
-    Tie,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Detail {
-    Misaligned {
-        subject: Subject,
-        value: usize,
-        page: usize,
-        nearest: (usize, usize),
-    },
-    Empty {
-        subject: Subject,
-    },
-    OutOfRange {
-        subject: Subject,
-        asked: Span,
-        limit: usize,
-    },
-    Overlap {
-        asked: Span,
-        other: Span,
-        met: Met,
-    },
-    NotMapped {
-        asked: Span,
-        hole: Span,
-    },
-    Changed {
-        asked: Span,
-    },
-    Refused {
-        asked: Span,
-        found: Span,
-        why: Why,
-    },
-    ReadOnly {
-        asked: Span,
-        whose: Whose,
-    },
-    Limit {
-        count: usize,
-        limit: usize,
-        asked: Span,
-    },
-    NoMemory {
-        call: Call,
-        errno: Errno,
-        asked: Span,
-    },
-    Unsupported {
-        why: &'static str,
-        errno: Option<Errno>,
-    },
-    Os {
-        call: Call,
-        errno: Errno,
-        asked: Span,
-    },
-    Ended {
-        forked: bool,
-    },
+    Misaligned { subject: Subject, value: usize, page: usize, rest: usize, len: usize },
+    Empty { subject: Subject, start: usize },
+    OutOfRange { subject: Subject, asked: Span, limit: usize },
+    Shorter { asked: Span, len: usize },
+    Overlap { asked: Span, other: Span, met: Met },
+    NotMapped { asked: Span, hole: Span },
+    Changed { asked: Span },
+    Refused { asked: Span, found: Span, why: Why },
+    ReadOnly { asked: Span },
+    ReadOnlyTie { asked: Span, tie: Span },
+    Limit { count: usize, limit: usize, asked: Span },
+    NoMemory { call: Call, errno: Errno, asked: Span },
+    Unsupported { why: &'static str, errno: Option<Errno> },
+    Os { call: Call, errno: Errno, asked: Span },
+    Ended { forked: bool },
 }
 
 impl Error {
     const fn of(op: Op, detail: Detail) -> Self {
-        Self {
-            op,
-            index: None,
-            detail,
-        }
+        Self { op, index: None, detail }
     }
 
+    /// `value` lies `rest` bytes past a valid one; `len` is that of the range that begins with it, or 0
+    /// where it is not the start of one.
     pub(crate) const fn misaligned(
         op: Op,
         subject: Subject,
         value: usize,
         page: usize,
-        nearest: (usize, usize),
+        rest: usize,
+        len: usize,
     ) -> Self {
-        Self::of(
-            op,
-            Detail::Misaligned {
-                subject,
-                value,
-                page,
-                nearest,
-            },
-        )
+        Self::of(op, Detail::Misaligned { subject, value, page, rest, len })
     }
 
-    pub(crate) const fn empty(op: Op, subject: Subject) -> Self {
-        Self::of(op, Detail::Empty { subject })
+    pub(crate) const fn empty(op: Op, subject: Subject, start: usize) -> Self {
+        Self::of(op, Detail::Empty { subject, start })
+    }
+
+    pub(crate) const fn shorter(op: Op, asked: usize, len: usize) -> Self {
+        Self::of(op, Detail::Shorter { asked: Span { start: 0, end: asked }, len })
     }
 
     pub(crate) const fn out_of_range(op: Op, subject: Subject, asked: Span, limit: usize) -> Self {
-        Self::of(
-            op,
-            Detail::OutOfRange {
-                subject,
-                asked,
-                limit,
-            },
-        )
+        Self::of(op, Detail::OutOfRange { subject, asked, limit })
     }
 
     pub(crate) const fn overlap(op: Op, asked: Span, other: Span, met: Met) -> Self {
@@ -314,19 +250,16 @@ impl Error {
         Self::of(op, Detail::Refused { asked, found, why })
     }
 
-    pub(crate) const fn read_only(op: Op, asked: Span, whose: Whose) -> Self {
-        Self::of(op, Detail::ReadOnly { asked, whose })
+    pub(crate) const fn read_only(op: Op, asked: Span) -> Self {
+        Self::of(op, Detail::ReadOnly { asked })
+    }
+
+    pub(crate) const fn read_only_tie(op: Op, asked: Span, tie: Span) -> Self {
+        Self::of(op, Detail::ReadOnlyTie { asked, tie })
     }
 
     pub(crate) const fn limit(op: Op, asked: Span, count: usize, limit: usize) -> Self {
-        Self::of(
-            op,
-            Detail::Limit {
-                count,
-                limit,
-                asked,
-            },
-        )
+        Self::of(op, Detail::Limit { count, limit, asked })
     }
 
     pub(crate) const fn unsupported(op: Op, why: &'static str, errno: Option<Errno>) -> Self {
@@ -348,10 +281,7 @@ impl Error {
 
     /// The same error, of item `index` of a list.
     pub(crate) fn at_index(self, index: usize) -> Self {
-        Self {
-            index: u32::try_from(index).ok(),
-            ..self
-        }
+        Self { index: u32::try_from(index).ok(), ..self }
     }
 
     /// What kind of thing went wrong.
@@ -359,12 +289,12 @@ impl Error {
         match self.detail {
             Detail::Misaligned { .. } => ErrorKind::Misaligned,
             Detail::Empty { .. } => ErrorKind::Empty,
-            Detail::OutOfRange { .. } => ErrorKind::OutOfRange,
+            Detail::OutOfRange { .. } | Detail::Shorter { .. } => ErrorKind::OutOfRange,
             Detail::Overlap { .. } => ErrorKind::Overlap,
             Detail::NotMapped { .. } => ErrorKind::NotMapped,
             Detail::Changed { .. } => ErrorKind::Changed,
             Detail::Refused { .. } => ErrorKind::RefusedMemory,
-            Detail::ReadOnly { .. } => ErrorKind::ReadOnly,
+            Detail::ReadOnly { .. } | Detail::ReadOnlyTie { .. } => ErrorKind::ReadOnly,
             Detail::Limit { .. } => ErrorKind::Limit,
             Detail::NoMemory { .. } => ErrorKind::NoMemory,
             Detail::Unsupported { .. } => ErrorKind::Unsupported,
@@ -377,39 +307,43 @@ impl Error {
     pub const fn raw_os_error(&self) -> Option<i32> {
         match self.detail {
             Detail::NoMemory { errno, .. } | Detail::Os { errno, .. } => Some(errno.raw()),
-            Detail::Unsupported {
-                errno: Some(errno), ..
-            } => Some(errno.raw()),
+            Detail::Unsupported { errno: Some(errno), .. } => Some(errno.raw()),
             _ => None,
         }
     }
 
-    /// The range asked for: bytes of the space for verbs of a space, bytes of the region for verbs
-    /// of a region, addresses for [`Space::borrow`](crate::Space::borrow) and for host views. `None`
+    /// The range that is at fault: bytes of the space (`at`), bytes of the region where its range is the
+    /// wrong one (`offset`), addresses for [`Space::borrow`](crate::Space::borrow) and host views. `None`
     /// where the error is not about a range.
     pub const fn range(&self) -> Option<Range<usize>> {
         match self.detail {
             Detail::OutOfRange { asked, .. }
+            | Detail::Shorter { asked, .. }
             | Detail::Overlap { asked, .. }
             | Detail::NotMapped { asked, .. }
             | Detail::Changed { asked }
             | Detail::Refused { asked, .. }
-            | Detail::ReadOnly { asked, .. }
+            | Detail::ReadOnly { asked }
+            | Detail::ReadOnlyTie { asked, .. }
             | Detail::Limit { asked, .. }
             | Detail::NoMemory { asked, .. }
             | Detail::Os { asked, .. } => Some(asked.start..asked.end),
-            Detail::Misaligned { .. }
-            | Detail::Empty { .. }
-            | Detail::Unsupported { .. }
-            | Detail::Ended { .. } => None,
+            Detail::Misaligned { value, len, .. } if len > 0 => {
+                Some(value..value.saturating_add(len))
+            }
+            Detail::Empty { start, .. } => Some(start..start),
+            Detail::Misaligned { .. } | Detail::Unsupported { .. } | Detail::Ended { .. } => None,
         }
     }
 
-    /// The range it met, counted like [`Error::range`]: the live tie of an overlap, the hole of
+    /// The range it met, counted like [`Error::range`]: the live tie of an overlap, the read-only
+    /// tie, the hole of
     /// [`ErrorKind::NotMapped`], the mapping of [`ErrorKind::RefusedMemory`].
     pub const fn other_range(&self) -> Option<Range<usize>> {
         match self.detail {
-            Detail::Overlap { other, .. } => Some(other.start..other.end),
+            Detail::Overlap { other, .. } | Detail::ReadOnlyTie { tie: other, .. } => {
+                Some(other.start..other.end)
+            }
             Detail::NotMapped { hole, .. } => Some(hole.start..hole.end),
             Detail::Refused { found, .. } => Some(found.start..found.end),
             _ => None,
@@ -420,7 +354,14 @@ impl Error {
     /// one side, both are the other.
     pub const fn nearest(&self) -> Option<(usize, usize)> {
         match self.detail {
-            Detail::Misaligned { nearest, .. } => Some(nearest),
+            Detail::Misaligned { value, page, rest, .. } => {
+                let above = value.checked_add(page - rest);
+                Some(match (value.checked_sub(rest), above) {
+                    (Some(below), Some(above)) => (below, above),
+                    (Some(only), None) | (None, Some(only)) => (only, only),
+                    (None, None) => (value, value),
+                })
+            }
             _ => None,
         }
     }
@@ -438,38 +379,33 @@ impl fmt::Display for Error {
             write!(f, "item {index}: ")?;
         }
         match self.detail {
-            Detail::Misaligned {
-                subject,
-                value,
-                page,
-                nearest: (below, above),
-            } => {
+            Detail::Misaligned { subject, value, page, rest, .. } => {
                 write!(f, "{} {value:#x} ", subject.name())?;
                 if subject == Subject::Word {
-                    write!(f, "is not a multiple of {page}, the size of the atomic")?;
-                } else if below & (page - 1) == 0 {
+                    write!(f, "is not a multiple of {page:#x}, the size of the atomic")?;
+                } else if subject == Subject::HugePage {
+                    f.write_str("is not a power of two")?;
+                } else if rest == value & (page - 1) {
                     write!(f, "is not a multiple of the page size {page:#x}")?;
                 } else {
-                    write!(
-                        f,
-                        "is not on a page of {page:#x} bytes: the space starts inside one"
-                    )?;
+                    write!(f, "is not on a page of {page:#x} bytes: the space starts inside one")?;
                 }
-                write!(f, "; nearest: {below:#x}")?;
-                if above != below {
-                    write!(f, " and {above:#x}")?;
+                match self.nearest() {
+                    Some((below, above)) if below != above => {
+                        write!(f, "; nearest: {below:#x} and {above:#x}")
+                    }
+                    Some((only, _)) => write!(f, "; nearest: {only:#x}"),
+                    None => Ok(()),
                 }
-                Ok(())
             }
-            Detail::Empty {
-                subject: Subject::Len,
-            } => f.write_str("len is 0"),
-            Detail::Empty { subject } => write!(f, "the range at {} is empty", subject.name()),
-            Detail::OutOfRange {
-                subject,
-                asked,
-                limit,
-            } => {
+            Detail::Empty { subject: Subject::Len, .. } => f.write_str("len is 0"),
+            Detail::Empty { subject, start } => {
+                write!(f, "the range at {} {start:#x} is empty", subject.name())
+            }
+            Detail::Shorter { asked, len } => {
+                write!(f, "{:#x} bytes are less than the {len:#x} that there are", asked.end)
+            }
+            Detail::OutOfRange { subject, asked, limit } => {
                 let owner = subject.owner();
                 write!(
                     f,
@@ -478,10 +414,7 @@ impl fmt::Display for Error {
                 )
             }
             Detail::Overlap { asked, other, met } => match met {
-                Met::Tie => write!(
-                    f,
-                    "{asked} meets the live tie {other}; untie that one first"
-                ),
+                Met::Tie => write!(f, "{asked} meets the live tie {other}; untie that one first"),
                 Met::Item => write!(f, "{asked} meets {other}, another item of the same list"),
                 Met::HostView => write!(f, "{asked} meets {other}, the region's own host view"),
                 Met::Space => write!(f, "{asked} meets {other}, the memory of another live space"),
@@ -490,10 +423,7 @@ impl fmt::Display for Error {
                 write!(f, "nothing is mapped at {hole}, inside {asked}")
             }
             Detail::Changed { asked } => {
-                write!(
-                    f,
-                    "{asked} no longer shows what was left there; nothing was touched"
-                )
+                write!(f, "{asked} no longer shows what was left there; nothing was touched")
             }
             Detail::Refused { asked, found, why } => {
                 let what = match why {
@@ -506,23 +436,13 @@ impl fmt::Display for Error {
                 };
                 write!(f, "{found}, inside {asked}, {what}")
             }
-            Detail::ReadOnly {
-                asked,
-                whose: Whose::Region,
-            } => {
-                write!(f, "{asked} of a read-only region cannot be written")
+            Detail::ReadOnly { asked } => {
+                write!(f, "the region is read-only, and {asked} would be written or writable")
             }
-            Detail::ReadOnly {
-                asked,
-                whose: Whose::Tie,
-            } => {
-                write!(f, "{asked} meets a read-only tie, which stays read-only")
+            Detail::ReadOnlyTie { asked, tie } => {
+                write!(f, "{asked} meets {tie}, a read-only tie, which stays read-only")
             }
-            Detail::Limit {
-                count,
-                limit,
-                asked,
-            } => write!(
+            Detail::Limit { count, limit, asked } => write!(
                 f,
                 "no mapping is left for {asked}: {count} of vm.max_map_count = {limit} are in use; \
                  untie some, or raise the limit"
@@ -613,11 +533,11 @@ mod tests {
         let span = |start, end| Span { start, end };
         let cases = [
             (
-                Error::misaligned(Op::Tie, Subject::Offset, 0x1800, 0x1000, (0x1000, 0x2000)),
+                Error::misaligned(Op::Tie, Subject::Offset, 0x1800, 0x1000, 0x800, 0),
                 "tie: offset 0x1800 is not a multiple of the page size 0x1000; nearest: 0x1000 and 0x2000",
             ),
             (
-                Error::misaligned(Op::Tie, Subject::At, 0, 0x1000, (0xff0, 0xff0)),
+                Error::misaligned(Op::Tie, Subject::At, 0, 0x1000, 0x10, 0),
                 "tie: at 0x0 is not on a page of 0x1000 bytes: the space starts inside one; nearest: 0xff0",
             ),
             (

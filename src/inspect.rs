@@ -85,17 +85,8 @@ const fn prot_of(protection: Protection) -> Prot {
 /// The part of a mapping between two addresses, with the offset to match.
 fn clip(vma: &Vma, start: usize, end: usize) -> Vma {
     let skipped = start.saturating_sub(vma.start);
-    let offset = if vma.inode == 0 {
-        vma.offset
-    } else {
-        vma.offset + skipped as u64
-    };
-    Vma {
-        start: vma.start.max(start),
-        end: vma.end.min(end),
-        offset,
-        ..*vma
-    }
+    let offset = if vma.inode == 0 { vma.offset } else { vma.offset + skipped as u64 };
+    Vma { start: vma.start.max(start), end: vma.end.min(end), offset, ..*vma }
 }
 
 /// The mappings of a range, cut to it, without a hole between them.
@@ -122,11 +113,7 @@ pub(crate) fn layout(maps: &Maps, pages: Pages) -> Result<Layout, NoLayout> {
             None => found = Some(OneOrMore::one(vma)),
             Some(found) => found.push(vma),
         }
-        if next == pages.end() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if next == pages.end() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .map_err(NoLayout::Os)?;
     match (found, Pages::known(next, pages.end())) {
@@ -140,9 +127,7 @@ pub(crate) fn layout(maps: &Maps, pages: Pages) -> Result<Layout, NoLayout> {
 
 /// Whether nothing is mapped somewhere in a range, as far as the kernel can be asked.
 pub(crate) fn has_hole(process: &Process, pages: Pages) -> bool {
-    process
-        .maps()
-        .is_some_and(|maps| matches!(layout(maps, pages), Err(NoLayout::Hole(_))))
+    process.maps().is_some_and(|maps| matches!(layout(maps, pages), Err(NoLayout::Hole(_))))
 }
 
 /// The addresses from the start of `pages` on at which nothing is mapped.
@@ -161,10 +146,7 @@ pub(crate) fn refuse_special(
     ours: impl Fn(&Vma) -> bool,
 ) -> Result<(), (Span, Why)> {
     for vma in layout.iter() {
-        let found = Span {
-            start: vma.start,
-            end: vma.end,
-        };
+        let found = Span { start: vma.start, end: vma.end };
         if vma.protection.executable() {
             return Err((found, Why::Executable));
         }
@@ -215,16 +197,10 @@ pub(crate) fn confirm(
                 Some(protections) => protections.push((part, vma.protection)),
             }
         }
-        if same && next == pages.end() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if same && next == pages.end() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(match protections {
         Some(protections) if same && next == pages.end() => Confirmed::Same(protections),
-        some => Confirmed::Changed {
-            some_left: some.is_some(),
-        },
+        some => Confirmed::Changed { some_left: some.is_some() },
     })
 }

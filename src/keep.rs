@@ -47,11 +47,7 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 enum Back {
     /// It is mapped at `place`, with this protection; locked, if it shall be locked again.
-    Moved {
-        place: usize,
-        protection: Protection,
-        locked: bool,
-    },
+    Moved { place: usize, protection: Protection, locked: bool },
     /// As fresh pages of zeros.
     Zeros,
 }
@@ -116,21 +112,14 @@ impl Cover {
         } else {
             None
         };
-        let mut cover = Self {
-            process,
-            pieces: Vec::with_capacity(layout.len()),
-        };
+        let mut cover = Self { process, pieces: Vec::with_capacity(layout.len()) };
         for vma in layout.iter() {
             let Some(home) = Pages::known(vma.start, vma.end) else {
                 continue;
             };
             // SAFETY: the caller's promise, for a part of `pages`.
-            match unsafe { Back::prepare(vma, home, keep, zeros, moment.as_ref()) } {
-                Ok(back) => cover.pieces.push(Piece {
-                    home,
-                    protection: vma.protection,
-                    back,
-                }),
+            match unsafe { Back::prepare(process, vma, home, keep, zeros, moment.as_ref()) } {
+                Ok(back) => cover.pieces.push(Piece { home, protection: vma.protection, back }),
                 Err(failed) => return Err(Refusal::Failed(failed, cover, moment)),
             }
         }
@@ -139,20 +128,14 @@ impl Cover {
 
     /// The range that has not come back yet.
     pub fn left(&self) -> Option<Pages> {
-        Pages::known(
-            self.pieces.first()?.home.start(),
-            self.pieces.last()?.home.end(),
-        )
+        Pages::known(self.pieces.first()?.home.start(), self.pieces.last()?.home.end())
     }
 
     /// Divides it at an address: what lies before stays here.
     pub fn split_off(&mut self, at: usize) -> Self {
         self.split_piece(at);
         let first = self.pieces.partition_point(|piece| piece.home.start() < at);
-        Self {
-            process: self.process,
-            pieces: self.pieces.split_off(first),
-        }
+        Self { process: self.process, pieces: self.pieces.split_off(first) }
     }
 
     /// Brings everything back, over whatever lies there now.
@@ -164,14 +147,7 @@ impl Cover {
     /// At [`Cover::left`] lies an alias of ours, or what this cover left there; no reference into it
     /// lives.
     pub unsafe fn bring_back(&mut self, how: Return<'_>) -> Result<(), Failed> {
-        let Return {
-            now,
-            laid,
-            space,
-            zeros,
-            mut beliefs,
-            undoing,
-        } = how;
+        let Return { now, laid, space, zeros, mut beliefs, undoing } = how;
         if let Some(now) = now.filter(|now| now.iter().any(|part| part.1 != laid)) {
             for (part, _) in now.iter() {
                 self.split_piece(part.start());
@@ -224,26 +200,13 @@ impl Cover {
             return;
         };
         let back = match piece.back {
-            Back::Moved {
-                place,
-                protection,
-                locked,
-            } => Back::Moved {
-                place: place + before.len(),
-                protection,
-                locked,
-            },
+            Back::Moved { place, protection, locked } => {
+                Back::Moved { place: place + before.len(), protection, locked }
+            }
             Back::Zeros => Back::Zeros,
         };
         self.pieces[index].home = before;
-        self.pieces.insert(
-            index + 1,
-            Piece {
-                home: after,
-                back,
-                ..piece
-            },
-        );
+        self.pieces.insert(index + 1, Piece { home: after, back, ..piece });
     }
 }
 
@@ -275,30 +238,19 @@ impl Piece {
     /// so that what can fail fails before anything moves.
     fn dress(&mut self, wanted: Protection, process: &Process) -> Result<(), Failed> {
         let len = self.home.len();
-        let Back::Moved {
-            place,
-            protection,
-            locked,
-        } = &mut self.back
-        else {
+        let Back::Moved { place, protection, locked } = &mut self.back else {
             self.protection = wanted;
             return Ok(());
         };
         if *protection != wanted {
             // SAFETY: our own mapping.
             let protect = || unsafe { sys::protect(*place, len, wanted) };
-            process
-                .ballast()
-                .sparing(protect)
-                .map_err(|errno| (Call::Mprotect, errno))?;
+            process.ballast().sparing(protect).map_err(|errno| (Call::Mprotect, errno))?;
             *protection = wanted;
         }
         if *locked {
             let lock = || sys::lock(*place, len);
-            process
-                .ballast()
-                .sparing(lock)
-                .map_err(|errno| (Call::Mlock, errno))?;
+            process.ballast().sparing(lock).map_err(|errno| (Call::Mlock, errno))?;
         }
         Ok(())
     }
@@ -310,6 +262,7 @@ impl Back {
     /// # Safety
     /// As [`Cover::take`]; `vma` is the mapping at `home`.
     unsafe fn prepare(
+        process: &Process,
         vma: &Vma,
         home: Pages,
         keep: bool,
@@ -324,20 +277,23 @@ impl Back {
         }
         if locked {
             // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
-            sys::unlock(start, len).map_err(|errno| (Call::Munlock, errno))?;
+            if let Err(errno) = sys::unlock(start, len) {
+                // It may have split a mapping and no more: once done, locking merges it again.
+                let _ = process.ballast().sparing(|| {
+                    sys::unlock(start, len)?;
+                    sys::lock(start, len)
+                });
+                return Err((Call::Munlock, errno));
+            }
         }
         // SAFETY: the caller's promise; it is not locked any more.
-        match unsafe { Self::move_aside(vma, home, moment) } {
+        match unsafe { Self::move_aside(process, vma, home, moment) } {
             Ok(place) => {
                 if !keep {
                     // SAFETY: our own mapping, whose bytes nobody wants. Not locked: see above.
                     let _ = unsafe { sys::advise(place, len, Advice::DontNeed) };
                 }
-                Ok(Back::Moved {
-                    place,
-                    protection: vma.protection,
-                    locked,
-                })
+                Ok(Back::Moved { place, protection: vma.protection, locked })
             }
             Err(failed) => {
                 if locked {
@@ -352,15 +308,26 @@ impl Back {
     ///
     /// # Safety
     /// As [`Cover::take`]; `vma` is the mapping at `home`, and is not locked.
-    unsafe fn move_aside(vma: &Vma, home: Pages, moment: Option<&Moment>) -> Result<usize, Failed> {
+    unsafe fn move_aside(
+        process: &Process,
+        vma: &Vma,
+        home: Pages,
+        moment: Option<&Moment>,
+    ) -> Result<usize, Failed> {
         let (start, len) = (home.start(), home.len());
         if vma.shared {
             // SAFETY: one shared mapping, by `vma`.
             return unsafe { sys::duplicate(start, len) }.map_err(|errno| (Call::Mremap, errno));
         }
         if let Some(Moment { uffd, .. }) = moment {
-            uffd.register(start, len)
-                .map_err(|errno| (Call::Userfaultfd, errno))?;
+            if let Err(errno) = uffd.register(start, len) {
+                // It may have split a mapping and no more: once done, unregistering merges it again.
+                let _ = process.ballast().sparing(|| {
+                    uffd.register(start, len)?;
+                    uffd.unregister(start, len)
+                });
+                return Err((Call::Userfaultfd, errno));
+            }
         }
         // SAFETY: the caller's promise.
         unsafe { sys::move_aside(start, len, congruent_place(home)) }.map_err(|errno| {

@@ -59,11 +59,7 @@ impl Eq for Record {}
 
 impl Record {
     pub fn new(pages: Pages, alias: Alias, cover: Cover, standing: Standing) -> Arc<Self> {
-        let body = Body {
-            alias,
-            cover: Some(cover),
-            standing,
-        };
+        let body = Body { alias, cover: Some(cover), standing };
         Arc::new(Self {
             pages,
             live: AtomicBool::new(standing == Standing::Held),
@@ -94,18 +90,13 @@ impl Ledger {
 
     /// The records that meet `pages`, in the order of addresses.
     pub fn overlapping(&self, pages: Pages) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
-        self.records
-            .overlapping(pages.range())
-            .map(|(_, record)| record)
+        self.records.overlapping(pages.range()).map(|(_, record)| record)
     }
 
     /// The parts of `pages` that no record meets.
     pub fn gaps(&self, pages: Pages) -> Vec<Pages> {
         let range = pages.range();
-        self.records
-            .gaps(&range)
-            .filter_map(|gap| Pages::known(gap.start, gap.end))
-            .collect()
+        self.records.gaps(&range).filter_map(|gap| Pages::known(gap.start, gap.end)).collect()
     }
 
     pub fn insert(&mut self, record: Arc<Record>) {

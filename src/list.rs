@@ -9,19 +9,13 @@ pub(crate) struct OneOrMore<T> {
 
 impl<T> OneOrMore<T> {
     pub const fn one(first: T) -> Self {
-        Self {
-            first,
-            rest: Vec::new(),
-        }
+        Self { first, rest: Vec::new() }
     }
 
     /// `None` of no items.
     pub fn collect(items: impl IntoIterator<Item = T>) -> Option<Self> {
         let mut items = items.into_iter();
-        Some(Self {
-            first: items.next()?,
-            rest: items.collect(),
-        })
+        Some(Self { first: items.next()?, rest: items.collect() })
     }
 
     pub fn push(&mut self, item: T) {
@@ -37,9 +31,6 @@ impl<T> OneOrMore<T> {
     }
 
     pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> OneOrMore<U> {
-        OneOrMore {
-            first: f(&self.first),
-            rest: self.rest.iter().map(f).collect(),
-        }
+        OneOrMore { first: f(&self.first), rest: self.rest.iter().map(f).collect() }
     }
 }

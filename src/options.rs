@@ -84,12 +84,7 @@ impl TieOptions {
     /// A tie of this access that keeps what it covers, does not prefault, and asks that the covered
     /// range is quiet during the call.
     pub const fn new(access: Access) -> Self {
-        Self {
-            access,
-            covered: Covered::Keep,
-            prefault: Prefault::No,
-            concurrent: false,
-        }
+        Self { access, covered: Covered::Keep, prefault: Prefault::No, concurrent: false }
     }
 
     /// What becomes of the covered pages.
@@ -112,10 +107,7 @@ impl TieOptions {
     /// Source: userfaultfd(2) `UFFD_USER_MODE_ONLY`, Linux 5.11.
     #[doc(alias = "userfaultfd")]
     pub const fn concurrent(self, yes: bool) -> Self {
-        Self {
-            concurrent: yes,
-            ..self
-        }
+        Self { concurrent: yes, ..self }
     }
 }
 

@@ -78,57 +78,29 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Refuses a `start` that is not on a page.
-    pub fn aligned(&self, start: usize) -> Result<(), Error> {
-        let rest = self.base.wrapping_add(start) & self.page.wrapping_sub(1);
-        if rest == 0 {
-            return Ok(());
+    /// Refuses a `start` that is not on a page; `len`, for the error, is that of the range it begins.
+    pub fn aligned(&self, start: usize, len: usize) -> Result<(), Error> {
+        match self.base.wrapping_add(start) & self.page.wrapping_sub(1) {
+            0 => Ok(()),
+            rest => Err(Error::misaligned(self.op, self.subject, start, self.page, rest, len)),
         }
-        let below = start.checked_sub(rest);
-        let above = start.checked_add(self.page.wrapping_sub(rest));
-        let (below, above) = match (below, above) {
-            (Some(below), Some(above)) => (below, above),
-            (None, Some(above)) => (above, above),
-            (Some(below), None) => (below, below),
-            (None, None) => (start, start),
-        };
-        Err(Error::misaligned(
-            self.op,
-            self.subject,
-            start,
-            self.page,
-            (below, above),
-        ))
     }
 
     /// Refuses a length that is not a multiple of the page size.
     pub fn whole(&self, len: usize) -> Result<(), Error> {
-        let length = Bounds {
-            subject: Subject::Len,
-            base: 0,
-            ..*self
-        };
-        length.aligned(len)
+        Bounds { subject: Subject::Len, base: 0, ..*self }.aligned(len, 0)
     }
 
     /// Refuses a range without bytes, and one that does not end within the limit.
     pub fn within(&self, start: usize, len: usize) -> Result<(), Error> {
         if len == 0 {
-            return Err(Error::empty(self.op, self.subject));
+            return Err(Error::empty(self.op, self.subject, start));
         }
         match start.checked_add(len) {
             Some(end) if end <= self.limit => Ok(()),
             end => {
-                let asked = Span {
-                    start,
-                    end: end.unwrap_or(usize::MAX),
-                };
-                Err(Error::out_of_range(
-                    self.op,
-                    self.subject,
-                    asked,
-                    self.limit,
-                ))
+                let asked = Span { start, end: end.unwrap_or(usize::MAX) };
+                Err(Error::out_of_range(self.op, self.subject, asked, self.limit))
             }
         }
     }
@@ -138,14 +110,11 @@ impl Pages {
     /// Checks a range of whole pages: misaligned, then empty, then out of range. The result
     /// starts at `base + start`.
     pub fn check(bounds: Bounds, start: usize, len: usize) -> Result<Self, Error> {
-        bounds.aligned(start)?;
+        bounds.aligned(start, len)?;
         bounds.whole(len)?;
         bounds.within(start, len)?;
         // `base + limit` is an address that exists, and `start + len <= limit`.
-        Ok(Self {
-            start: bounds.base.wrapping_add(start),
-            len,
-        })
+        Ok(Self { start: bounds.base.wrapping_add(start), len })
     }
 
     /// The whole pages of `[start, end)`, which are known to be whole: mappings that the kernel
@@ -184,18 +153,13 @@ impl Pages {
     /// Both as one; `next` begins where this ends.
     pub fn joined_with(self, next: Self) -> Self {
         debug_assert_eq!(self.end(), next.start);
-        Self {
-            start: self.start,
-            len: self.len.wrapping_add(next.len),
-        }
+        Self { start: self.start, len: self.len.wrapping_add(next.len) }
     }
 
     /// Its pages one by one.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let len = size();
-        self.range()
-            .step_by(len)
-            .map(move |start| Self { start, len })
+        self.range().step_by(len).map(move |start| Self { start, len })
     }
 
     /// Whether they share a page.
@@ -205,10 +169,7 @@ impl Pages {
 
     /// The same number of pages at another place.
     pub const fn moved_to(self, start: usize) -> Self {
-        Self {
-            start,
-            len: self.len,
-        }
+        Self { start, len: self.len }
     }
 }
 

@@ -69,10 +69,7 @@ impl Process {
                 ballast: Ballast::default(),
             });
             // The word names the one maker; a fork between the two stores wipes it again.
-            if word
-                .compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-            {
+            if word.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 CURRENT.store(Box::into_raw(made), Ordering::Release);
             }
         }
@@ -119,10 +116,7 @@ impl Process {
     }
 
     pub fn uffd(&self) -> Result<&Uffd, Errno> {
-        self.uffd
-            .get_or_init(Uffd::open)
-            .as_ref()
-            .map_err(|&errno| errno)
+        self.uffd.get_or_init(Uffd::open).as_ref().map_err(|&errno| errno)
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

@@ -2,15 +2,12 @@
 //!
 //! Source: mprotect(2).
 
-#![allow(
-    unsafe_code,
-    reason = "changes the protection of the space's addresses"
-)]
+#![allow(unsafe_code, reason = "changes the protection of the space's addresses")]
 
-use crate::error::{Error, Op, Result, Whose};
+use crate::error::{Error, Op, Result};
 use crate::ledger::Standing;
 use crate::options::{Access, Prot};
-use crate::page::{Bounds, Pages};
+use crate::page::Pages;
 use crate::space::{Shared, Space, State};
 use crate::sys::{self, Call, Protection};
 use std::ops::RangeBounds;
@@ -78,15 +75,18 @@ impl Space {
             sys::protect(pages.start(), pages.len(), protection)
         };
         if let Err(errno) = protect(pages, prot.protection()) {
-            for vma in layout.iter() {
-                if let Some(part) = Pages::known(vma.start, vma.end) {
-                    let back = || protect(part, vma.protection);
-                    let _ = shared.process.ballast().sparing(back);
+            // It may have got halfway, or have split a mapping and no more: done whole with the ballast
+            // off and then taken back, mappings merge again.
+            let _ = shared.process.ballast().sparing(|| {
+                let whole = protect(pages, prot.protection());
+                for vma in layout.iter() {
+                    if let Some(part) = Pages::known(vma.start, vma.end) {
+                        protect(part, vma.protection)?;
+                    }
                 }
-            }
-            return Err(shared
-                .process
-                .failed(op, shared.span(pages), Call::Mprotect, errno));
+                whole
+            });
+            return Err(shared.process.failed(op, shared.span(pages), Call::Mprotect, errno));
         }
         if let Some(beliefs) = &mut state.beliefs {
             beliefs.note(pages, prot.protection());
@@ -103,10 +103,10 @@ fn check_ties(shared: &Shared, state: &State, pages: Pages, prot: Prot) -> Resul
             check_huge(shared, Op::Protect, &body.alias.region, part)?;
         }
         if prot == Prot::ReadWrite && body.alias.options.access == Access::ReadOnly {
-            return Err(Error::read_only(
+            return Err(Error::read_only_tie(
                 Op::Protect,
+                shared.span(pages),
                 shared.span(record.pages),
-                Whose::Tie,
             ));
         }
     }
@@ -120,10 +120,8 @@ pub(crate) fn check_huge(
     region: &crate::Region,
     part: Pages,
 ) -> Result<()> {
-    let bounds = Bounds {
-        ..shared.page_bounds(op, region.page_size())
-    };
+    let bounds = shared.page_bounds(op, region.page_size());
     let span = shared.span(part);
-    bounds.aligned(span.start)?;
-    bounds.aligned(span.end)
+    bounds.aligned(span.start, part.len())?;
+    bounds.aligned(span.end, 0)
 }

@@ -19,7 +19,7 @@ mod view;
 
 pub use builder::{HugePages, RegionBuilder};
 
-use crate::error::{Error, Op, Result, Span, Subject, Whose};
+use crate::error::{Error, Op, Result, Span, Subject};
 use crate::page::{self, Bounds, Pages, resolve};
 use crate::process::Process;
 use crate::sys::{self, Advice, Call, Object};
@@ -167,39 +167,26 @@ impl Region {
     #[doc(alias = "ftruncate")]
     pub fn grow(&self, new_len: usize) -> Result<()> {
         let inner = &*self.inner;
-        let asked = Span {
-            start: 0,
-            end: new_len,
-        };
+        let asked = Span { start: 0, end: new_len };
         if !inner.is_file {
             let page = inner.page_size;
-            let bounds = Bounds {
-                op: Op::Grow,
-                subject: Subject::Len,
-                page,
-                base: 0,
-                limit: inner.max_len,
-            };
-            bounds.aligned(new_len)?;
+            let bounds =
+                Bounds { op: Op::Grow, subject: Subject::Len, page, base: 0, limit: inner.max_len };
+            bounds.aligned(new_len, 0)?;
         }
         let old_len = self.len();
-        if new_len > inner.max_len || new_len < old_len {
-            return Err(Error::out_of_range(
-                Op::Grow,
-                Subject::MaxLen,
-                asked,
-                inner.max_len,
-            ));
+        if new_len < old_len {
+            return Err(Error::shorter(Op::Grow, new_len, old_len));
+        }
+        if new_len > inner.max_len {
+            return Err(Error::out_of_range(Op::Grow, Subject::MaxLen, asked, inner.max_len));
         }
         self.check_fork(Op::Grow)?;
         let failed = |call, errno| Error::os(Op::Grow, call, errno, asked);
-        let stat = inner
-            .object
-            .stat()
-            .map_err(|errno| failed(Call::Fstat, errno))?;
+        let stat = inner.object.stat().map_err(|errno| failed(Call::Fstat, errno))?;
         if stat.len < new_len as u64 {
             if inner.read_only {
-                return Err(Error::read_only(Op::Grow, asked, Whose::Region));
+                return Err(Error::read_only(Op::Grow, asked));
             }
             match inner.object.set_len(new_len as u64) {
                 Ok(()) => {}
@@ -270,14 +257,13 @@ impl Region {
         let pages = self.whole_pages(op, &range)?;
         self.check_fork(op)?;
         self.check_discard(op, pages.into())?;
-        self.punch(pages)
-            .map_err(|errno| Error::os(op, Call::Fallocate, errno, pages.into()))
+        self.punch(pages).map_err(|errno| Error::os(op, Call::Fallocate, errno, pages.into()))
     }
 
     /// Whether [`Region::discard`] is allowed at all.
     pub(crate) fn check_discard(&self, op: Op, asked: Span) -> Result<()> {
         if self.inner.read_only {
-            return Err(Error::read_only(op, asked, Whose::Region));
+            return Err(Error::read_only(op, asked));
         }
         if self.inner.is_file && !self.inner.allow_discard {
             let why = "discard would punch a hole into a file on disk; \
@@ -289,9 +275,7 @@ impl Region {
 
     /// Punches a hole; `pages` are offsets.
     pub(crate) fn punch(&self, pages: Pages) -> Result<(), sys::Errno> {
-        self.inner
-            .object
-            .punch(pages.start() as u64, pages.len() as u64)
+        self.inner.object.punch(pages.start() as u64, pages.len() as u64)
     }
 
     /// The memory object's descriptor, still owned by the region: to hand to another process, which
@@ -347,10 +331,7 @@ impl Region {
     pub fn bytes(&self, range: impl RangeBounds<usize>) -> Result<NonNull<[u8]>> {
         let (start, len) = self.resolve(Op::View, &range)?;
         self.check_bytes(Op::View, start, len)?;
-        Ok(NonNull::slice_from_raw_parts(
-            self.inner.view.at(start),
-            len,
-        ))
+        Ok(NonNull::slice_from_raw_parts(self.inner.view.at(start), len))
     }
 
     /// The bytes of the host view as atomics.
@@ -401,13 +382,7 @@ impl Region {
 
     fn check_word(&self, offset: usize, size: usize) -> Result<NonNull<u8>> {
         let limit = self.len();
-        let bounds = Bounds {
-            op: Op::View,
-            subject: Subject::Word,
-            page: size,
-            base: 0,
-            limit,
-        };
+        let bounds = Bounds { op: Op::View, subject: Subject::Word, page: size, base: 0, limit };
         let word = Pages::check(bounds, offset, size)?;
         self.check_fork(Op::View)?;
         self.check_writable(Op::View, offset, size)?;
@@ -418,12 +393,7 @@ impl Region {
     fn resolve(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<(usize, usize)> {
         let (start, len) = resolve(range, self.len());
         let backwards = Span { start, end: start };
-        let len = len.ok_or(Error::out_of_range(
-            op,
-            Subject::Offset,
-            backwards,
-            self.len(),
-        ))?;
+        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, self.len()))?;
         Ok((start, len))
     }
 
@@ -432,10 +402,7 @@ impl Region {
         match offset.checked_add(len) {
             Some(end) if end <= limit => self.check_fork(op),
             end => {
-                let asked = Span {
-                    start: offset,
-                    end: end.unwrap_or(usize::MAX),
-                };
+                let asked = Span { start: offset, end: end.unwrap_or(usize::MAX) };
                 Err(Error::out_of_range(op, Subject::Offset, asked, limit))
             }
         }
@@ -445,27 +412,19 @@ impl Region {
     fn any_bytes(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Span> {
         let (start, len) = self.resolve(op, range)?;
         if len == 0 {
-            return Err(Error::empty(op, Subject::Offset));
+            return Err(Error::empty(op, Subject::Offset, start));
         }
         self.check_bytes(op, start, len)?;
-        Ok(Span {
-            start,
-            end: start + len,
-        })
+        Ok(Span { start, end: start + len })
     }
 
     /// A range of whole pages, as offsets; its end may be the region's own end.
     pub(crate) fn whole_pages(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Pages> {
         let (start, len) = resolve(range, self.len());
         let bounds = self.page_bounds(op);
-        bounds.aligned(start)?;
+        bounds.aligned(start, len.unwrap_or(0))?;
         let backwards = Span { start, end: start };
-        let len = len.ok_or(Error::out_of_range(
-            op,
-            Subject::Offset,
-            backwards,
-            self.len(),
-        ))?;
+        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, self.len()))?;
         Pages::check(bounds, start, self.whole_len(start, len))
     }
 
@@ -473,13 +432,7 @@ impl Region {
     pub(crate) fn page_bounds(&self, op: Op) -> Bounds {
         let page = self.page_size();
         let limit = page::round_up(self.len(), page).unwrap_or(self.len());
-        Bounds {
-            op,
-            subject: Subject::Offset,
-            page,
-            base: 0,
-            limit,
-        }
+        Bounds { op, subject: Subject::Offset, page, base: 0, limit }
     }
 
     /// `len`, or up to the end of the last page where the range ends at the region's end inside one.
@@ -494,11 +447,8 @@ impl Region {
 
     fn check_writable(&self, op: Op, offset: usize, len: usize) -> Result<()> {
         if self.inner.read_only {
-            let asked = Span {
-                start: offset,
-                end: offset + len,
-            };
-            return Err(Error::read_only(op, asked, Whose::Region));
+            let asked = Span { start: offset, end: offset + len };
+            return Err(Error::read_only(op, asked));
         }
         Ok(())
     }

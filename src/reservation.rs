@@ -28,11 +28,18 @@ fn block(len: usize, page: usize) -> usize {
 }
 
 impl Reservation {
-    /// Reserves `len` bytes such that byte `lead` of them is aligned to `len`'s block, or at least to
-    /// `page`. All three are multiples of the system's page size.
-    pub fn aligned(len: usize, page: usize, lead: usize) -> Result<Self, Errno> {
-        let align = block(len.saturating_sub(lead), page);
-        Self::placed(len, align, align.wrapping_sub(lead) & (align - 1))
+    /// Reserves `len` bytes, aligned to their block and at least to `page`.
+    pub fn aligned(len: usize, page: usize) -> Result<Self, Errno> {
+        Self::placed(len, block(len, page), 0)
+    }
+
+    /// Reserves `len` bytes with a guard page before and after them. However short, they are aligned
+    /// to 2 MiB, and to 1 GiB where they are that long.
+    pub fn guarded(len: usize) -> Result<Self, Errno> {
+        let guard = page::size();
+        let align = block(len.max(MIB_2), guard);
+        let total = len.checked_add(2 * guard).ok_or(Errno::NOMEM)?;
+        Self::placed(total, align, align - guard)
     }
 
     /// Reserves `len` bytes whose start is `residue` modulo `align`.
@@ -47,9 +54,8 @@ impl Reservation {
             None => Ok(()),
         };
         let end = start + total;
-        let cut = Pages::known(start + lead, start + lead + len)
-            .ok_or(Errno::INVAL)
-            .and_then(|pages| {
+        let cut =
+            Pages::known(start + lead, start + lead + len).ok_or(Errno::INVAL).and_then(|pages| {
                 unmap(start, pages.start())?;
                 unmap(pages.end(), end)?;
                 Ok(pages)

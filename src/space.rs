@@ -7,10 +7,7 @@
 //!
 //! Source: mmap(2) `PROT_NONE`; proc(5) for what lies at borrowed addresses.
 
-#![allow(
-    unsafe_code,
-    reason = "owns its reservation; borrowing is the caller's promise"
-)]
+#![allow(unsafe_code, reason = "owns its reservation; borrowing is the caller's promise")]
 
 use crate::alias::Alias;
 use crate::beliefs::Beliefs;
@@ -119,25 +116,16 @@ impl Space {
     pub fn reserve(len: usize) -> Result<Self> {
         let page = page::size();
         let limit = isize::MAX as usize - 2 * page;
-        let bounds = Bounds {
-            op: Op::Reserve,
-            subject: Subject::Len,
-            page,
-            base: 0,
-            limit,
-        };
-        bounds.aligned(len)?;
+        let bounds = Bounds { op: Op::Reserve, subject: Subject::Len, page, base: 0, limit };
+        bounds.whole(len)?;
         bounds.within(0, len)?;
         let process = Process::current(Op::Reserve)?;
         let asked = Span { start: 0, end: len };
         let failed = |errno| process.failed(Op::Reserve, asked, Call::Mmap, errno);
-        let reservation = Reservation::aligned(len + 2 * page, page, page).map_err(failed)?;
+        let reservation = Reservation::guarded(len).map_err(failed)?;
         let with_guards = reservation.pages();
         let start = with_guards.start() + page;
-        let covered = Span {
-            start,
-            end: start + len,
-        };
+        let covered = Span { start, end: start + len };
         // Addresses that were free cannot be another live space's, unless that was unmapped.
         let entry = process.enter(covered).map_err(|refusal| match refusal {
             process::Refusal::Overlap(met) => {
@@ -216,21 +204,15 @@ impl Space {
         let covered = check_address_range(op, addr, len)?;
         let process = Process::current(op)?;
         check_memory(process, op, covered, heap_allowed)?;
-        let entry = process
-            .enter(covered)
-            .map_err(|refusal| refused(process, op, covered, refusal))?;
+        let entry =
+            process.enter(covered).map_err(|refusal| refused(process, op, covered, refusal))?;
         let (ledger, zeros) = (Ledger::default(), Zeros::Untried);
         Ok(Self::new(
             process,
             addr,
             len,
             Origin::Borrowed { heap_allowed },
-            State {
-                entry: Some(entry),
-                ledger,
-                zeros,
-                beliefs: None,
-            },
+            State { entry: Some(entry), ledger, zeros, beliefs: None },
         ))
     }
 
@@ -242,15 +224,7 @@ impl Space {
         state: State,
     ) -> Self {
         let len = AtomicUsize::new(len);
-        Self {
-            shared: Arc::new(Shared {
-                process,
-                start,
-                len,
-                origin,
-                state: Mutex::new(state),
-            }),
-        }
+        Self { shared: Arc::new(Shared { process, start, len, origin, state: Mutex::new(state) }) }
     }
 
     /// Takes note that borrowed memory grew in place, to `len` bytes from the same start. Live ties
@@ -274,11 +248,7 @@ impl Space {
         let asked = check_address_range(op, addr, len)?;
         let state = shared.lock(op)?;
         let Origin::Borrowed { heap_allowed } = shared.origin else {
-            return Err(Error::unsupported(
-                op,
-                "a reserved space has its length for good",
-                None,
-            ));
+            return Err(Error::unsupported(op, "a reserved space has its length for good", None));
         };
         if addr != shared.start {
             return Err(Error::changed(op, asked));
@@ -292,10 +262,7 @@ impl Space {
                 old_len,
             ));
         }
-        let grown = Span {
-            start: addr + old_len,
-            end: asked.end,
-        };
+        let grown = Span { start: addr + old_len, end: asked.end };
         if grown.start == grown.end {
             return Ok(());
         }
@@ -376,9 +343,7 @@ impl fmt::Debug for Space {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("start", &self.start)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("start", &self.start).finish_non_exhaustive()
     }
 }
 
@@ -394,11 +359,7 @@ impl Shared {
     }
 
     pub fn check_fork(&self, op: Op) -> Result<()> {
-        if self.process.is_current() {
-            Ok(())
-        } else {
-            Err(Error::ended(op, true))
-        }
+        if self.process.is_current() { Ok(()) } else { Err(Error::ended(op, true)) }
     }
 
     pub fn start(&self) -> usize {
@@ -411,36 +372,22 @@ impl Shared {
 
     /// Addresses as bytes of the space.
     pub fn span(&self, pages: Pages) -> Span {
-        Span {
-            start: pages.start() - self.start,
-            end: pages.end() - self.start,
-        }
+        Span { start: pages.start() - self.start, end: pages.end() - self.start }
     }
 
     /// What ranges of whole pages of this space are checked against.
     pub fn page_bounds(&self, op: Op, page: usize) -> Bounds {
         let limit = self.len.load(Ordering::Acquire);
-        Bounds {
-            op,
-            subject: Subject::At,
-            page,
-            base: self.start,
-            limit,
-        }
+        Bounds { op, subject: Subject::At, page, base: self.start, limit }
     }
 
     /// A range of whole pages, as addresses.
     pub fn whole_pages(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Pages> {
         let bounds = self.page_bounds(op, page::size());
         let (at, len) = resolve(range, bounds.limit);
-        bounds.aligned(at)?;
+        bounds.aligned(at, len.unwrap_or(0))?;
         let backwards = Span { start: at, end: at };
-        let len = len.ok_or(Error::out_of_range(
-            op,
-            Subject::At,
-            backwards,
-            bounds.limit,
-        ))?;
+        let len = len.ok_or(Error::out_of_range(op, Subject::At, backwards, bounds.limit))?;
         let pages = Pages::check(bounds, at, len)?;
         self.check_fork(op)?;
         Ok(pages)
@@ -455,37 +402,21 @@ impl Shared {
         let bounds = self.page_bounds(op, 1);
         let (at, len) = resolve(range, bounds.limit);
         let backwards = Span { start: at, end: at };
-        let len = len.ok_or(Error::out_of_range(
-            op,
-            Subject::At,
-            backwards,
-            bounds.limit,
-        ))?;
+        let len = len.ok_or(Error::out_of_range(op, Subject::At, backwards, bounds.limit))?;
         bounds.within(at, len)?;
-        Ok((
-            Span {
-                start: at,
-                end: at + len,
-            },
-            self.start + at..self.start + at + len,
-        ))
+        Ok((Span { start: at, end: at + len }, self.start + at..self.start + at + len))
     }
 
     /// The kernel's list of mappings.
     pub fn maps(&self, op: Op) -> Result<&'static Maps> {
-        self.process
-            .maps()
-            .ok_or(Error::unsupported(op, NO_PROC, None))
+        self.process.maps().ok_or(Error::unsupported(op, NO_PROC, None))
     }
 
     /// What the kernel has at `pages`, without a hole and nothing that may not be changed.
     pub fn survey(&self, state: &State, op: Op, pages: Pages) -> Result<Layout> {
         let asked = self.span(pages);
         let Some(maps) = self.process.maps() else {
-            let beliefs = state
-                .beliefs
-                .as_ref()
-                .ok_or(Error::unsupported(op, NO_PROC, None))?;
+            let beliefs = state.beliefs.as_ref().ok_or(Error::unsupported(op, NO_PROC, None))?;
             return Ok(beliefs.layout(pages));
         };
         let layout = inspect::layout(maps, pages).map_err(|none| match none {
@@ -497,10 +428,7 @@ impl Shared {
             Pages::known(vma.start, vma.end).is_some_and(|part| state.ledger.meets(part).is_some())
         };
         inspect::refuse_special(&layout, ours).map_err(|(found, why)| {
-            let found = Span {
-                start: found.start - self.start,
-                end: found.end - self.start,
-            };
+            let found = Span { start: found.start - self.start, end: found.end - self.start };
             Error::refused(op, asked, found, why)
         })?;
         Ok(layout)
@@ -516,10 +444,7 @@ impl Shared {
         laid_at: usize,
     ) -> Result<Confirmed> {
         let Some(maps) = self.process.maps() else {
-            let beliefs = state
-                .beliefs
-                .as_ref()
-                .ok_or(Error::unsupported(op, NO_PROC, None))?;
+            let beliefs = state.beliefs.as_ref().ok_or(Error::unsupported(op, NO_PROC, None))?;
             return Ok(Confirmed::Same(beliefs.protections(pages)));
         };
         inspect::confirm(maps, pages, alias, laid_at)
@@ -546,25 +471,28 @@ impl Shared {
 
     /// The space goes: its ties end, and what they covered comes back.
     fn end(&self) {
-        let Ok(mut state) = self.lock(Op::UntieAll) else {
-            return;
-        };
-        if let Origin::Reserved { with_guards } = self.origin {
-            for record in state.ledger.all() {
-                record.end();
-                record.body().cover = None;
+        let Ok(mut state) = self.lock(Op::UntieAll) else { return };
+        match self.origin {
+            Origin::Reserved { with_guards } => {
+                for record in state.ledger.all() {
+                    record.end();
+                    record.body().cover = None;
+                }
+                state.ledger = Ledger::default();
+                // Before the addresses are free for another space of another thread.
+                self.leave(&mut state);
+                // SAFETY: the reservation is ours, and the caller gave up the space.
+                let unmap = || unsafe { sys::unmap(with_guards.start(), with_guards.len()) };
+                let _ = self.process.ballast().sparing(unmap);
             }
-            state.ledger = Ledger::default();
-            // SAFETY: the reservation is ours, and the caller gave up the space.
-            let unmap = || unsafe { sys::unmap(with_guards.start(), with_guards.len()) };
-            let _ = self.process.ballast().sparing(unmap);
-        } else {
-            let _ = untie::every(self, &mut state, Op::UntieAll);
-            for record in state.ledger.all() {
-                record.end();
+            Origin::Borrowed { .. } => {
+                let _ = untie::every(self, &mut state, Op::UntieAll);
+                for record in state.ledger.all() {
+                    record.end();
+                }
+                self.leave(&mut state);
             }
         }
-        self.leave(&mut state);
     }
 
     fn forget(&self) {
@@ -597,45 +525,28 @@ fn refused(process: &Process, op: Op, asked: Span, refusal: process::Refusal) ->
 
 /// A range of addresses to borrow, which need not be aligned.
 fn check_address_range(op: Op, start: usize, len: usize) -> Result<Span> {
+    if start == 0 {
+        let nothing = Span { start, end: len };
+        return Err(Error::not_mapped(op, nothing, nothing));
+    }
     let limit = usize::MAX;
-    let bounds = Bounds {
-        op,
-        subject: Subject::Addr,
-        page: 1,
-        base: 0,
-        limit,
-    };
+    let bounds = Bounds { op, subject: Subject::Addr, page: 1, base: 0, limit };
     bounds.within(start, len)?;
-    Ok(Span {
-        start,
-        end: start + len,
-    })
+    Ok(Span { start, end: start + len })
 }
 
 /// Asks the kernel what lies at borrowed addresses, and refuses what is not plain data memory.
 fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> Result<()> {
-    let maps = process
-        .maps()
-        .ok_or(Error::unsupported(op, NO_PROC, None))?;
+    let maps = process.maps().ok_or(Error::unsupported(op, NO_PROC, None))?;
     // The stack this call runs on, whatever the kernel calls it.
     let here = 0u8;
     let here = std::ptr::from_ref(&here).addr();
     let mut next = asked.start;
     let mut found = Ok(());
     maps.visit_named(asked.start, asked.end, |vma, name| {
-        let span = Span {
-            start: vma.start.max(asked.start),
-            end: vma.end.min(asked.end),
-        };
+        let span = Span { start: vma.start.max(asked.start), end: vma.end.min(asked.end) };
         let why = if vma.start > next {
-            found = Err(Error::not_mapped(
-                op,
-                asked,
-                Span {
-                    start: next,
-                    end: vma.start,
-                },
-            ));
+            found = Err(Error::not_mapped(op, asked, Span { start: next, end: vma.start }));
             return ControlFlow::Break(());
         } else if vma.protection.executable() {
             Some(Why::Executable)
@@ -662,14 +573,7 @@ fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> R
     .map_err(|errno| Error::os(op, Call::ProcMaps, errno, asked))?;
     found?;
     if next < asked.end {
-        return Err(Error::not_mapped(
-            op,
-            asked,
-            Span {
-                start: next,
-                end: asked.end,
-            },
-        ));
+        return Err(Error::not_mapped(op, asked, Span { start: next, end: asked.end }));
     }
     Ok(())
 }

@@ -9,8 +9,8 @@
 #![allow(unsafe_code, reason = "maps over the space's addresses")]
 
 use crate::alias::{Alias, Failed};
-use crate::error::{Error, Met, Op, Result, Span, Subject, UntieError, Whose};
-use crate::inspect::Confirmed;
+use crate::error::{Error, Met, Op, Result, Span, Subject, UntieError};
+use crate::inspect::{Confirmed, Layout};
 use crate::keep::{self, Cover, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Prefault, TieOptions, TieSpec};
@@ -53,28 +53,16 @@ impl Plan {
         let (offset, len) = resolve(range, region.len());
         let place = shared.page_bounds(op, region.page_size());
         let source = region.page_bounds(op);
-        place.aligned(at)?;
-        source.aligned(offset)?;
-        let backwards = Span {
-            start: offset,
-            end: offset,
-        };
-        let len = len.ok_or(Error::out_of_range(
-            op,
-            Subject::Offset,
-            backwards,
-            source.limit,
-        ))?;
+        place.aligned(at, len.unwrap_or(0))?;
+        source.aligned(offset, len.unwrap_or(0))?;
+        let backwards = Span { start: offset, end: offset };
+        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, source.limit))?;
         let len = region.whole_len(offset, len);
         let pages = Pages::check(place, at, len)?;
         Pages::check(source, offset, len)?;
         shared.check_fork(op)?;
-        let alias = Alias {
-            region: region.clone(),
-            offset,
-            options,
-        };
-        check_access(op, &alias, len)?;
+        let alias = Alias { region: region.clone(), offset, options };
+        check_access(op, &alias, shared.span(pages))?;
         Ok(Self { pages, alias })
     }
 
@@ -89,6 +77,11 @@ impl Plan {
         }
     }
 
+    /// What the kernel has where the tie shall lie.
+    fn survey(&self, shared: &Shared, state: &State) -> Result<Layout> {
+        shared.survey(state, Op::Tie, self.pages)
+    }
+
     /// Whether `next` goes on where this one ends, in the space as in the region.
     fn is_continued_by(&self, next: &Plan) -> bool {
         self.pages.end() == next.pages.start()
@@ -99,19 +92,11 @@ impl Plan {
 }
 
 /// Refuses what this region cannot be asked for.
-fn check_access(op: Op, alias: &Alias, len: usize) -> Result<()> {
-    let Alias {
-        region,
-        offset,
-        options,
-    } = alias;
+fn check_access(op: Op, alias: &Alias, asked: Span) -> Result<()> {
+    let Alias { region, options, .. } = alias;
     region.check_fork(op)?;
     if options.access == Access::ReadWrite && region.is_read_only() {
-        let asked = Span {
-            start: *offset,
-            end: offset + len,
-        };
-        return Err(Error::read_only(op, asked, Whose::Region));
+        return Err(Error::read_only(op, asked));
     }
     if options.access != Access::ReadWrite && region.is_huge() {
         let why = "a region of huge pages can be tied read-write only: a private map of one takes \
@@ -128,12 +113,7 @@ fn check_access(op: Op, alias: &Alias, len: usize) -> Result<()> {
 /// Refuses to cover the region's own host view.
 fn check_view(shared: &Shared, op: Op, pages: Pages, region: &Region) -> Result<()> {
     match region.view_pages().intersection(pages) {
-        Some(met) => Err(Error::overlap(
-            op,
-            shared.span(pages),
-            shared.span(met),
-            Met::HostView,
-        )),
+        Some(met) => Err(Error::overlap(op, shared.span(pages), shared.span(met), Met::HostView)),
         None => Ok(()),
     }
 }
@@ -190,13 +170,17 @@ impl Space {
         let plan = Plan::check(shared, at, region, &range, how.into())?;
         let mut state = shared.lock(Op::Tie)?;
         plan.check_overlap(shared, &state)?;
-        let cover = lay(shared, &mut state, &plan)?;
+        let layout = plan.survey(shared, &state)?;
+        let cover = lay(shared, &mut state, &plan, &layout)?;
         Ok(enter(shared, &mut state, plan, cover))
     }
 
     /// Ties all of a list, or nothing: every item is checked before the first change, neighbours that
     /// continue each other in space and region are laid in one system call, and if the kernel refuses
-    /// one halfway those before are undone.
+    /// one halfway those before are undone. (Pages thrown away by [`Covered::Discard`] before that stay
+    /// zeros.)
+    ///
+    /// [`Covered::Discard`]: crate::Covered::Discard
     ///
     /// The ties come in the order of the list. Each is untied alone.
     ///
@@ -219,8 +203,7 @@ impl Space {
         }
         let mut state = shared.lock(Op::Tie)?;
         for (index, plan) in &plans {
-            plan.check_overlap(shared, &state)
-                .map_err(|error| error.at_index(*index))?;
+            plan.check_overlap(shared, &state).map_err(|error| error.at_index(*index))?;
         }
         plans.sort_by_key(|(_, plan)| plan.pages.start());
         for pair in plans.windows(2) {
@@ -237,33 +220,28 @@ impl Space {
                 return Err(Error::overlap(Op::Tie, asked, other, Met::Item).at_index(index));
             }
         }
-        let mut ties: Vec<(usize, Tie)> = Vec::with_capacity(plans.len());
+        // The kernel is asked about all of them before the first is laid.
+        let mut runs = Vec::new();
         let mut rest = &plans[..];
         while let [(index, first), ..] = rest {
-            let count = 1 + rest
-                .windows(2)
-                .take_while(|pair| pair[0].1.is_continued_by(&pair[1].1))
-                .count();
-            let (run, after) = rest.split_at(count);
+            let continued =
+                rest.windows(2).take_while(|pair| pair[0].1.is_continued_by(&pair[1].1));
+            let (items, after) = rest.split_at(1 + continued.count());
             rest = after;
-            let len = run.iter().map(|(_, plan)| plan.pages.len()).sum::<usize>();
-            let Some(pages) = Pages::known(first.pages.start(), first.pages.start() + len) else {
-                continue;
-            };
-            let whole = Plan {
-                pages,
-                alias: first.alias.clone(),
-            };
-            match lay(shared, &mut state, &whole) {
+            let end = items.last().map_or(first.pages.end(), |(_, last)| last.pages.end());
+            let Some(pages) = Pages::known(first.pages.start(), end) else { continue };
+            let whole = Plan { pages, alias: first.alias.clone() };
+            let layout = whole.survey(shared, &state).map_err(|error| error.at_index(*index))?;
+            runs.push((items, whole, layout));
+        }
+        let mut ties: Vec<(usize, Tie)> = Vec::with_capacity(plans.len());
+        for (items, whole, layout) in &runs {
+            match lay(shared, &mut state, whole, layout) {
                 Ok(mut cover) => {
-                    for (index, plan) in run {
+                    for (index, plan) in *items {
                         let next = cover.split_off(plan.pages.end());
-                        let plan = Plan {
-                            pages: plan.pages,
-                            alias: plan.alias.clone(),
-                        };
-                        let tie = enter(shared, &mut state, plan, cover);
-                        ties.push((*index, tie));
+                        let plan = Plan { pages: plan.pages, alias: plan.alias.clone() };
+                        ties.push((*index, enter(shared, &mut state, plan, cover)));
                         cover = next;
                     }
                 }
@@ -276,7 +254,7 @@ impl Space {
                     }
                     // The handles are dropped after the lock: they find their ties ended.
                     drop(state);
-                    return Err(error.at_index(*index));
+                    return Err(items.first().map_or(error, |(index, _)| error.at_index(*index)));
                 }
             }
         }
@@ -287,15 +265,14 @@ impl Space {
 }
 
 /// Moves aside what is there, and lays the alias.
-fn lay(shared: &Shared, state: &mut State, plan: &Plan) -> Result<Cover> {
+fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Result<Cover> {
     let (op, process, pages) = (Op::Tie, shared.process, plan.pages);
-    let layout = shared.survey(state, op, pages)?;
     if !process.ballast().is_ready() {
         return Err(process.failed(op, shared.span(pages), Call::Mprotect, Errno::NOMEM));
     }
     // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; the
     // lock is held, and the layout was just asked for.
-    let taken = unsafe { Cover::take(process, pages, &layout, plan.alias.options, state.zeros) };
+    let taken = unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros) };
     let (cover, moment) = match taken {
         Ok(taken) => taken,
         Err(keep::Refusal::Unsupported(why, errno)) => {
@@ -331,7 +308,7 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan) -> Result<Cover> {
 fn refusal(shared: &Shared, op: Op, plan: &Plan, failed: Failed) -> Result<Error, Failed> {
     let shares = plan.alias.options.access == Access::ReadWrite;
     if failed == (Call::Mmap, Errno::PERM) && shares && plan.alias.region.was_write_sealed() {
-        return Ok(Error::read_only(op, shared.span(plan.pages), Whose::Region));
+        return Ok(Error::read_only(op, shared.span(plan.pages)));
     }
     Err(failed)
 }
@@ -369,11 +346,7 @@ fn enter(shared: &Arc<Shared>, state: &mut State, plan: Plan, cover: Cover) -> T
     let Plan { pages, alias } = plan;
     let record = Record::new(pages, alias.clone(), cover, Standing::Held);
     state.ledger.insert(Arc::clone(&record));
-    Tie {
-        shared: Arc::clone(shared),
-        record,
-        alias,
-    }
+    Tie { shared: Arc::clone(shared), record, alias }
 }
 
 impl Tie {
@@ -405,21 +378,14 @@ impl Tie {
         let options = self.alias.options;
         let source = region.page_bounds(op);
         let at = pages.start() - shared.start();
-        shared.page_bounds(op, source.page).aligned(at)?;
+        shared.page_bounds(op, source.page).aligned(at, pages.len())?;
         Pages::check(source, offset, pages.len())?;
         shared.check_fork(op)?;
         if !self.is_live() {
             return Err(Error::ended(op, false));
         }
-        let plan = Plan {
-            pages,
-            alias: Alias {
-                region: region.clone(),
-                offset,
-                options,
-            },
-        };
-        check_access(op, &plan.alias, pages.len())?;
+        let plan = Plan { pages, alias: Alias { region: region.clone(), offset, options } };
+        check_access(op, &plan.alias, shared.span(pages))?;
         check_view(shared, op, pages, region)?;
         let mut state = shared.lock(op)?;
         let mut body = self.record.body();

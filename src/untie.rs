@@ -47,11 +47,7 @@ pub(crate) fn every(shared: &Shared, state: &mut State, op: Op) -> Result<()> {
 /// Ends one tie, of whatever standing. On an error other than `Changed` it is as live as before.
 pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -> Result<()> {
     let mut body = record.body();
-    let Body {
-        alias,
-        cover,
-        standing,
-    } = &mut *body;
+    let Body { alias, cover, standing } = &mut *body;
     let Some(left) = cover.as_ref().map_or(Some(record.pages), Cover::left) else {
         record.end();
         state.ledger.remove(record);
@@ -92,9 +88,7 @@ pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -
     // SAFETY: at `left` lies our own alias, as the kernel just confirmed, of which no reference was
     // ever lent; or what a failure left there.
     if let Err((call, errno)) = unsafe { cover.bring_back(how) } {
-        let error = shared
-            .process
-            .failed(op, shared.span(record.pages), call, errno);
+        let error = shared.process.failed(op, shared.span(record.pages), call, errno);
         if let Some(left) = cover.left() {
             let again = shared.confirm(state, op, left, alias, laid_at);
             if !matches!(again, Ok(Confirmed::Same(_))) {

@@ -8,10 +8,7 @@
 //!
 //! Source: mmap(2) `MAP_NORESERVE`; `vma_merge` in the kernel's mm/vma.c.
 
-#![allow(
-    unsafe_code,
-    reason = "maps over addresses that its callers own or were lent"
-)]
+#![allow(unsafe_code, reason = "maps over addresses that its callers own or were lent")]
 
 use crate::page::{self, Pages};
 use crate::process::Process;

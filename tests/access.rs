@@ -5,14 +5,8 @@
 //! seals, descriptors. The tests about two addresses of one byte mean most when the compiler
 //! optimises: run this file with `--release` too.
 
-#![allow(
-    unsafe_code,
-    reason = "tests map and unmap memory of their own, as an engine would"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the tests look at the kernel past the crate"
-)]
+#![allow(unsafe_code, reason = "tests map and unmap memory of their own, as an engine would")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 mod common;
 
@@ -53,23 +47,14 @@ fn who_sees_whose_writes() {
         let start = tie.as_ptr().addr();
         assert_eq!(start, space.as_ptr().addr() + 2 * p);
         assert_eq!((tie.at(), tie.offset(), tie.len()), (2 * p, p, 3 * p));
-        assert_eq!(
-            (tie.access(), tie.is_live(), tie.is_empty()),
-            (access, true, false)
-        );
+        assert_eq!((tie.access(), tie.is_live(), tie.is_empty()), (access, true, false));
         assert_eq!(tie.region().as_ptr(), region.as_ptr());
         assert_bytes(start, &pattern(1, 4 * p)[p..], "what the region holds");
 
         // The host writes: every access follows.
         for i in [0, 1, p - 1, p, 3 * p - 1] {
-            region
-                .write_at(p + i, &[0xa0 | (i % 7) as u8])
-                .expect("write");
-            assert_eq!(
-                peek(start + i),
-                0xa0 | (i % 7) as u8,
-                "{access:?}: host to guest, {i:#x}"
-            );
+            region.write_at(p + i, &[0xa0 | (i % 7) as u8]).expect("write");
+            assert_eq!(peek(start + i), 0xa0 | (i % 7) as u8, "{access:?}: host to guest, {i:#x}");
         }
         // The guest writes, where it may.
         let found = space.inspect(2 * p..5 * p).expect("inspect");
@@ -85,21 +70,9 @@ fn who_sees_whose_writes() {
         assert_eq!(found[0].prot, Prot::ReadWrite);
         for i in [0, 1, p - 1, p, 3 * p - 1] {
             poke(start + i, 0x50 | (i % 7) as u8);
-            let expected = if access == Access::ReadWrite {
-                0x50
-            } else {
-                0xa0
-            } | (i % 7) as u8;
-            assert_eq!(
-                byte(&region, p + i),
-                expected,
-                "{access:?}: guest to host, {i:#x}"
-            );
-            assert_eq!(
-                peek(start + i),
-                0x50 | (i % 7) as u8,
-                "{access:?}: guest to guest, {i:#x}"
-            );
+            let expected = if access == Access::ReadWrite { 0x50 } else { 0xa0 } | (i % 7) as u8;
+            assert_eq!(byte(&region, p + i), expected, "{access:?}: guest to host, {i:#x}");
+            assert_eq!(peek(start + i), 0x50 | (i % 7) as u8, "{access:?}: guest to guest, {i:#x}");
         }
         tie.untie().expect("untie");
         assert_zero(start..start + 3 * p, "what was covered");
@@ -110,20 +83,14 @@ fn who_sees_whose_writes() {
 fn read_only_tie_opened_from_outside() {
     let p = page();
     let (space, region) = (open_space(8), region(1, 4));
-    let tie = space
-        .tie(2 * p, &region, .., Access::ReadOnly)
-        .expect("tie");
+    let tie = space.tie(2 * p, &region, .., Access::ReadOnly).expect("tie");
     let start = tie.as_ptr().addr();
     // V8 does this to its whole memory when it grows.
     mprotect(start..start + 4 * p, PROT_READ | PROT_WRITE);
     poke(start + p, 0xee);
     poke(start + 2 * p - 1, 0xef);
     assert_eq!(peek(start + p), 0xee, "the guest keeps its own write");
-    assert_eq!(
-        region_bytes(&region),
-        pattern(1, 4 * p),
-        "the region keeps its byte"
-    );
+    assert_eq!(region_bytes(&region), pattern(1, 4 * p), "the region keeps its byte");
 
     // The page written is private now; every other one still follows.
     for i in 0..4 {
@@ -155,9 +122,7 @@ fn copy_on_write_pages_that_were_written() {
     let tie = space.tie(p, &region, .., Access::CopyOnWrite).expect("tie");
     let start = tie.as_ptr().addr();
     poke(start + 2 * p, 0xee);
-    region
-        .write_at(0, &pattern(2, 4 * p))
-        .expect("write everything");
+    region.write_at(0, &pattern(2, 4 * p)).expect("write everything");
     let mut expected = pattern(2, 4 * p);
     expected[2 * p..3 * p].copy_from_slice(&pattern(1, 4 * p)[2 * p..3 * p]);
     expected[2 * p] = 0xee;
@@ -166,9 +131,7 @@ fn copy_on_write_pages_that_were_written() {
     // Discard resets the pages asked for and no others.
     poke(start + 3 * p + 1, 0xdd);
     expected[3 * p + 1] = 0xdd;
-    space
-        .discard(3 * p..4 * p)
-        .expect("discard the written page");
+    space.discard(3 * p..4 * p).expect("discard the written page");
     expected[2 * p..3 * p].copy_from_slice(&pattern(2, 4 * p)[2 * p..3 * p]);
     assert_bytes(start, &expected, "one page reset");
     space.discard(p..5 * p).expect("discard all");
@@ -187,9 +150,7 @@ fn discard_of_a_read_write_tie_is_everybodys() {
     let p = page();
     let (space, region) = (open_space(16), region(1, 4));
     let first = space.tie(0, &region, .., Access::ReadWrite).expect("tie");
-    let second = space
-        .tie(8 * p, &region, .., Access::ReadOnly)
-        .expect("tie");
+    let second = space.tie(8 * p, &region, .., Access::ReadOnly).expect("tie");
     let full = blocks(&region);
     space.discard(p..3 * p).expect("discard");
     assert_eq!(blocks(&region), full / 2, "the memory went back");
@@ -208,23 +169,13 @@ fn discard_of_untied_pages() {
         mem.fill(6);
         let space = mem.borrow();
         let region = region(1, 2);
-        let tie = space
-            .tie(2 * p, &region, .., Access::CopyOnWrite)
-            .expect("tie");
+        let tie = space.tie(2 * p, &region, .., Access::CopyOnWrite).expect("tie");
         poke(tie.as_ptr().addr(), 0xee);
         // Tied and untied pages at once.
         space.discard(p..6 * p).expect("discard");
-        assert_bytes(
-            tie.as_ptr().addr(),
-            &pattern(1, 2 * p),
-            "the region shows again",
-        );
+        assert_bytes(tie.as_ptr().addr(), &pattern(1, 2 * p), "the region shows again");
         tie.untie().expect("untie");
-        let first_mapped = if mem.is_image() {
-            image.clone()
-        } else {
-            vec![0; 8 * p]
-        };
+        let first_mapped = if mem.is_image() { image.clone() } else { vec![0; 8 * p] };
         let filled = pattern(6, 8 * p);
         assert_bytes(mem.start(), &filled[..p], "before");
         assert_bytes(mem.start() + p, &first_mapped[p..2 * p], "as first mapped");
@@ -233,11 +184,7 @@ fn discard_of_untied_pages() {
             &filled[2 * p..4 * p],
             "what was covered is no part of it",
         );
-        assert_bytes(
-            mem.start() + 4 * p,
-            &first_mapped[4 * p..6 * p],
-            "as first mapped",
-        );
+        assert_bytes(mem.start() + 4 * p, &first_mapped[4 * p..6 * p], "as first mapped");
         assert_bytes(mem.start() + 6 * p, &filled[6 * p..], "after");
     }
 }
@@ -249,18 +196,13 @@ fn protections_of_a_tie() {
     for access in ACCESSES {
         let tie = space.tie(p, &region, .., access).expect("tie");
         let start = tie.as_ptr().addr();
-        space
-            .protect(2 * p..3 * p, Prot::None)
-            .expect("close a page");
+        space.protect(2 * p..3 * p, Prot::None).expect("close a page");
         let found = space.inspect(p..5 * p).expect("inspect");
         assert_eq!(found.len(), 3, "{found:?}");
         assert_eq!(found[1].prot, Prot::None);
         assert_eq!(found[1].addr, start + p..start + 2 * p);
         space.protect(p..5 * p, Prot::Read).expect("readable");
-        assert_eq!(
-            space.inspect(p..5 * p).expect("inspect")[0].prot,
-            Prot::Read
-        );
+        assert_eq!(space.inspect(p..5 * p).expect("inspect")[0].prot, Prot::Read);
         assert_bytes(start, &pattern(1, 4 * p), "readable again");
         let opened = space.protect(p..5 * p, Prot::ReadWrite);
         match access {
@@ -273,9 +215,7 @@ fn protections_of_a_tie() {
             }
         }
         tie.untie().expect("untie");
-        space
-            .protect(.., Prot::ReadWrite)
-            .expect("protections of now came back");
+        space.protect(.., Prot::ReadWrite).expect("protections of now came back");
     }
 }
 
@@ -294,11 +234,7 @@ fn prefault_populate_follows() {
         if access != Access::ReadOnly {
             poke(start + 6 * p, 0xbb);
             let seen = byte(&region, 6 * p);
-            assert_eq!(
-                seen == 0xbb,
-                access == Access::ReadWrite,
-                "{access:?}: guest to host"
-            );
+            assert_eq!(seen == 0xbb, access == Access::ReadWrite, "{access:?}: guest to host");
         }
         region.write_at(7 * p, &[0xcc]).expect("write");
         assert_eq!(peek(start + 7 * p), 0xcc, "{access:?}: still following");
@@ -312,9 +248,7 @@ fn prefault_copy_stops_following() {
     let how = TieOptions::new(Access::CopyOnWrite).prefault(Prefault::Copy);
     let tie = space.tie(2 * p, &region, .., how).expect("tie");
     let start = tie.as_ptr().addr();
-    region
-        .write_at(0, &pattern(2, 16 * p))
-        .expect("write everything");
+    region.write_at(0, &pattern(2, 16 * p)).expect("write everything");
     assert_bytes(start, &pattern(1, 16 * p), "copied when it was tied");
     poke(start, 0xee);
     assert_eq!(byte(&region, 0), pattern(2, 1)[0]);
@@ -358,19 +292,11 @@ fn one_page_at_many_addresses() {
     let p = page();
     let (space, region) = (open_space(32), region(1, 2));
     let ties: Vec<_> = (0..8)
-        .map(|i| {
-            space
-                .tie(3 * i * p, &region, p..2 * p, Access::ReadWrite)
-                .expect("tie")
-        })
+        .map(|i| space.tie(3 * i * p, &region, p..2 * p, Access::ReadWrite).expect("tie"))
         .collect();
-    let private = space
-        .tie(24 * p, &region, p..2 * p, Access::CopyOnWrite)
-        .expect("tie");
+    let private = space.tie(24 * p, &region, p..2 * p, Access::CopyOnWrite).expect("tie");
     let elsewhere = open_space(2);
-    let other = elsewhere
-        .tie(p, &region, p..2 * p, Access::ReadOnly)
-        .expect("another space");
+    let other = elsewhere.tie(p, &region, p..2 * p, Access::ReadOnly).expect("another space");
     for (i, tie) in ties.iter().enumerate() {
         poke(tie.as_ptr().addr() + i, 0x40 + i as u8);
         for reader in ties.iter().chain([&private, &other]) {
@@ -379,11 +305,7 @@ fn one_page_at_many_addresses() {
         assert_eq!(byte(&region, p + i), 0x40 + i as u8);
     }
     drop(ties);
-    assert_eq!(
-        peek(other.as_ptr().addr()),
-        0x40,
-        "other ties of the page stay"
-    );
+    assert_eq!(peek(other.as_ptr().addr()), 0x40, "other ties of the page stay");
 }
 
 #[test]
@@ -395,9 +317,7 @@ fn regions_side_by_side() {
         .map(|i| {
             let offset = (i / 5) * p;
             let access = ACCESSES[i % 3];
-            space
-                .tie(i * p, &regions[i % 5], offset..offset + p, access)
-                .expect("tie")
+            space.tie(i * p, &regions[i % 5], offset..offset + p, access).expect("tie")
         })
         .collect();
     for (i, tie) in ties.iter().enumerate() {
@@ -407,29 +327,14 @@ fn regions_side_by_side() {
     let listed = space.ties();
     assert_eq!(listed.len(), 15);
     for (i, info) in listed.iter().enumerate() {
-        assert_eq!(
-            (info.at, info.len, info.offset),
-            (i * p, p, (i / 5) * p),
-            "by address"
-        );
+        assert_eq!((info.at, info.len, info.offset), (i * p, p, (i / 5) * p), "by address");
         assert_eq!((info.access, info.held), (ACCESSES[i % 3], true));
     }
-    assert_eq!(
-        space.inspect(..15 * p).expect("inspect").len(),
-        15,
-        "nothing merges by mistake"
-    );
+    assert_eq!(space.inspect(..15 * p).expect("inspect").len(), 15, "nothing merges by mistake");
     space.untie_all().expect("untie_all");
-    assert_zero(
-        space.as_ptr().addr()..space.as_ptr().addr() + 16 * p,
-        "the space",
-    );
+    assert_zero(space.as_ptr().addr()..space.as_ptr().addr() + 16 * p, "the space");
     for (i, region) in regions.iter().enumerate() {
-        assert_eq!(
-            region_bytes(region),
-            pattern(10 + i as u64, 3 * p),
-            "region {i}"
-        );
+        assert_eq!(region_bytes(region), pattern(10 + i as u64, 3 * p), "region {i}");
     }
 }
 
@@ -476,9 +381,7 @@ fn last_partial_page() {
                 assert_bytes(tie.as_ptr().addr(), &expected, "zeros after the end");
                 tie.untie().expect("untie");
             }
-            let tie = space
-                .tie(p, &region, 2 * p..region.len(), access)
-                .expect("the tail alone");
+            let tie = space.tie(p, &region, 2 * p..region.len(), access).expect("the tail alone");
             assert_eq!((tie.len(), tie.offset()), (p, 2 * p));
             assert_bytes(tie.as_ptr().addr(), &expected[2 * p..], "the tail");
             if access == Access::ReadWrite {
@@ -488,26 +391,14 @@ fn last_partial_page() {
                 poke(tie.as_ptr().addr(), bytes[2 * p]);
             }
             tie.untie().expect("untie");
-            let past = space
-                .tie(p, &region, 2 * p..4 * p, access)
-                .expect_err("a page past the end");
+            let past =
+                space.tie(p, &region, 2 * p..4 * p, access).expect_err("a page past the end");
             assert_eq!(past.kind(), ErrorKind::OutOfRange);
         }
-        let kind = region
-            .read_at(2 * p + tail, &mut [0])
-            .expect_err("past the end")
-            .kind();
-        assert_eq!(
-            kind,
-            ErrorKind::OutOfRange,
-            "a region ends where its file does"
-        );
+        let kind = region.read_at(2 * p + tail, &mut [0]).expect_err("past the end").kind();
+        assert_eq!(kind, ErrorKind::OutOfRange, "a region ends where its file does");
         drop(space);
-        assert_eq!(
-            fs::read(file.path()).expect("read"),
-            bytes,
-            "nothing after the end is kept"
-        );
+        assert_eq!(fs::read(file.path()).expect("read"), bytes, "nothing after the end is kept");
     }
 }
 
@@ -517,20 +408,14 @@ fn a_file_of_its_own() {
     let file = file_of(&pattern(1, 4 * p));
     let region = Region::open(file.path()).expect("open");
     let space = open_space(4);
-    let tie = space
-        .tie(0, &region, p..3 * p, Access::ReadWrite)
-        .expect("tie");
+    let tie = space.tie(0, &region, p..3 * p, Access::ReadWrite).expect("tie");
     poke(tie.as_ptr().addr(), 0x99);
     region.write_at(0, b"host").expect("write");
     drop((tie, space, region));
     let mut expected = pattern(1, 4 * p);
     expected[p] = 0x99;
     expected[..4].copy_from_slice(b"host");
-    assert_eq!(
-        fs::read(file.path()).expect("read"),
-        expected,
-        "both writes reached the file"
-    );
+    assert_eq!(fs::read(file.path()).expect("read"), expected, "both writes reached the file");
 }
 
 #[test]
@@ -544,13 +429,9 @@ fn huge_page_region() {
         .build(2 * size)
         .expect("a region of huge pages");
     assert_eq!(region.page_size(), size);
-    region
-        .write_at(size, &pattern(1, 3 * page()))
-        .expect("write");
+    region.write_at(size, &pattern(1, 3 * page())).expect("write");
     let space = Space::reserve(4 * size).expect("reserve");
-    let tie = space
-        .tie(size, &region, size..2 * size, Access::ReadWrite)
-        .expect("tie");
+    let tie = space.tie(size, &region, size..2 * size, Access::ReadWrite).expect("tie");
     let start = tie.as_ptr().addr();
     assert_eq!(start % size, 0);
     assert_bytes(start, &pattern(1, 3 * page()), "host to guest");
@@ -559,10 +440,7 @@ fn huge_page_region() {
     region.discard(size..).expect("discard a huge page");
     assert_eq!(peek(start + size - 1), 0);
     tie.untie().expect("untie");
-    let preferred = Region::builder()
-        .huge_pages(HugePages::Prefer)
-        .build(size)
-        .expect("a region");
+    let preferred = Region::builder().huge_pages(HugePages::Prefer).build(size).expect("a region");
     preferred.write_at(0, &[1]).expect("write");
 }
 
@@ -571,10 +449,7 @@ fn huge_page_region() {
 #[test]
 fn hidden_from_fork() {
     let p = page();
-    let hidden = Region::builder()
-        .hide_from_fork(true)
-        .build(8 * p)
-        .expect("a region");
+    let hidden = Region::builder().hide_from_fork(true).build(8 * p).expect("a region");
     hidden.write_at(0, &pattern(1, 8 * p)).expect("fill");
     let shown = region(2, 8);
     assert!(has_flag(hidden.as_ptr().addr(), "dc"), "the view");
@@ -587,49 +462,21 @@ fn hidden_from_fork() {
             let how = TieOptions::new(access).covered(covered);
             let mut tie = space.tie(4 * p, &hidden, ..4 * p, how).expect("tie");
             let dc = |pages: std::ops::Range<usize>| flagged(mem.pages(pages), "dc");
-            assert_eq!(
-                dc(3..9),
-                [false, true, true, true, true, false],
-                "{access:?}: tied"
-            );
+            assert_eq!(dc(3..9), [false, true, true, true, true, false], "{access:?}: tied");
             tie.retie(&hidden, 3 * p).expect("retie");
-            assert_bytes(
-                tie.as_ptr().addr(),
-                &pattern(1, 8 * p)[3 * p..7 * p],
-                "moved",
-            );
-            assert_eq!(
-                dc(3..9),
-                [false, true, true, true, true, false],
-                "{access:?}: retied"
-            );
+            assert_bytes(tie.as_ptr().addr(), &pattern(1, 8 * p)[3 * p..7 * p], "moved");
+            assert_eq!(dc(3..9), [false, true, true, true, true, false], "{access:?}: retied");
             tie.retie(&shown, p).expect("retie");
-            assert_bytes(
-                tie.as_ptr().addr(),
-                &pattern(2, 8 * p)[p..5 * p],
-                "to another region",
-            );
-            assert_eq!(
-                dc(3..9),
-                [false; 6],
-                "{access:?}: a region that is not hidden"
-            );
+            assert_bytes(tie.as_ptr().addr(), &pattern(2, 8 * p)[p..5 * p], "to another region");
+            assert_eq!(dc(3..9), [false; 6], "{access:?}: a region that is not hidden");
             tie.retie(&hidden, 0).expect("retie");
-            assert_eq!(
-                dc(3..9),
-                [false, true, true, true, true, false],
-                "{access:?}: and back"
-            );
+            assert_eq!(dc(3..9), [false, true, true, true, true, false], "{access:?}: and back");
             tie.untie().expect("untie");
             assert_eq!(dc(0..16), [false; 16], "{access:?}: what was covered");
             if covered == Covered::Discard {
                 expected[4 * p..8 * p].fill(0);
             }
-            assert_bytes(
-                mem.start(),
-                &expected,
-                format_args!("{covered:?}, {access:?}"),
-            );
+            assert_bytes(mem.start(), &expected, format_args!("{covered:?}, {access:?}"));
         }
     }
 }
@@ -641,20 +488,7 @@ fn copies_at_odd_places() {
     let p = page();
     let region = region(1, 4);
     let mut model = pattern(1, 4 * p);
-    let offsets = [
-        0,
-        1,
-        3,
-        7,
-        8,
-        9,
-        p - 9,
-        p - 1,
-        p,
-        p + 1,
-        2 * p + 5,
-        3 * p - 4,
-    ];
+    let offsets = [0, 1, 3, 7, 8, 9, p - 9, p - 1, p, p + 1, 2 * p + 5, 3 * p - 4];
     let lens = [0, 1, 7, 8, 9, 15, 16, 63, 64, 65, p - 1, p, p + 1];
     let mut seed = 2;
     for offset in offsets {
@@ -665,36 +499,18 @@ fn copies_at_odd_places() {
             // Reading fills the middle and leaves what is on both sides, at any alignment of it.
             for skew in [0, 1, 5] {
                 let mut buffer = vec![0xa5; skew + len + 16];
-                region
-                    .read_at(offset, &mut buffer[skew..skew + len])
-                    .expect("read_at");
+                region.read_at(offset, &mut buffer[skew..skew + len]).expect("read_at");
                 let context = format_args!("{offset:#x}, {len:#x}, {skew}");
-                assert_eq!(
-                    buffer[skew..skew + len],
-                    model[offset..offset + len],
-                    "{context}"
-                );
-                assert!(
-                    buffer[..skew].iter().all(|b| *b == 0xa5),
-                    "before: {context}"
-                );
-                assert!(
-                    buffer[skew + len..].iter().all(|b| *b == 0xa5),
-                    "after: {context}"
-                );
+                assert_eq!(buffer[skew..skew + len], model[offset..offset + len], "{context}");
+                assert!(buffer[..skew].iter().all(|b| *b == 0xa5), "before: {context}");
+                assert!(buffer[skew + len..].iter().all(|b| *b == 0xa5), "after: {context}");
             }
             seed += 1;
             let source = pattern(seed, len + 8);
             let skew = (seed % 8) as usize;
-            region
-                .write_at(offset, &source[skew..skew + len])
-                .expect("write_at");
+            region.write_at(offset, &source[skew..skew + len]).expect("write_at");
             model[offset..offset + len].copy_from_slice(&source[skew..skew + len]);
-            assert_eq!(
-                region_bytes(&region),
-                model,
-                "write of {len:#x} at {offset:#x}"
-            );
+            assert_eq!(region_bytes(&region), model, "write of {len:#x} at {offset:#x}");
         }
     }
     region.read_at(4 * p, &mut []).expect("nothing, at the end");
@@ -714,19 +530,14 @@ fn atomics_and_bytes() {
     view[0].store(0x61, Relaxed);
     view[p - 1].fetch_add(1, Relaxed);
     assert_eq!(peek(start + 3), 0x61);
-    assert_eq!(
-        peek(start + p + 2),
-        pattern(1, 2 * p)[p + 2].wrapping_add(1)
-    );
+    assert_eq!(peek(start + p + 2), pattern(1, 2 * p)[p + 2].wrapping_add(1));
     assert_eq!(region.atomic_u8(..).expect("all").len(), 2 * p);
     assert!(region.atomic_u8(p..p).expect("none").is_empty());
 
     // SAFETY: nothing else touches these bytes meanwhile.
     let (four, eight) = unsafe { (region.atomic_u32(64), region.atomic_u64(2 * p - 8)) };
     four.expect("u32").store(0x0403_0201, Relaxed);
-    eight
-        .expect("u64")
-        .store(u64::from_ne_bytes(*b"eightby8"), Relaxed);
+    eight.expect("u64").store(u64::from_ne_bytes(*b"eightby8"), Relaxed);
     assert_eq!(
         (0..4).map(|i| peek(start + 64 + i)).collect::<Vec<_>>(),
         0x0403_0201u32.to_ne_bytes()
@@ -739,10 +550,7 @@ fn atomics_and_bytes() {
 
     let bytes = region.bytes(5..p + 1).expect("bytes");
     assert_eq!(bytes.len(), p - 4);
-    assert_eq!(
-        bytes.cast::<u8>().as_ptr().addr(),
-        region.as_ptr().addr() + 5
-    );
+    assert_eq!(bytes.cast::<u8>().as_ptr().addr(), region.as_ptr().addr() + 5);
     // SAFETY: no alias is written while the slice lives.
     let slice = unsafe { bytes.as_ref() };
     assert_eq!(slice[..8], region_bytes(&region)[5..13]);
@@ -754,10 +562,7 @@ fn atomics_and_bytes() {
 fn growth_keeps_the_view() {
     let p = page();
     let max = 64;
-    let region = Region::builder()
-        .max_len(max * p)
-        .build(2 * p)
-        .expect("a region");
+    let region = Region::builder().max_len(max * p).build(2 * p).expect("a region");
     let view = region.as_ptr();
     region.write_at(0, &pattern(1, 2 * p)).expect("fill");
     let clone = region.clone();
@@ -766,28 +571,16 @@ fn growth_keeps_the_view() {
     for pages in [2, 3, 17, max] {
         region.grow(pages * p).expect("grow");
         assert_eq!((region.as_ptr(), region.len()), (view, pages * p));
-        assert_eq!(
-            (clone.as_ptr(), clone.len()),
-            (view, pages * p),
-            "a clone is the same region"
-        );
+        assert_eq!((clone.as_ptr(), clone.len()), (view, pages * p), "a clone is the same region");
         let last = pages * p - 1;
         region.write_at(last, &[pages as u8]).expect("the new part");
-        let found = space
-            .tie(2 * p, &region, last + 1 - p..=last, Access::ReadOnly)
-            .expect("tie it");
+        let found =
+            space.tie(2 * p, &region, last + 1 - p..=last, Access::ReadOnly).expect("tie it");
         assert_eq!(peek(found.as_ptr().addr() + p - 1), pages as u8);
         found.untie().expect("untie");
-        assert_bytes(
-            first.as_ptr().addr(),
-            &pattern(1, 2 * p)[..p],
-            "a tie from before",
-        );
+        assert_bytes(first.as_ptr().addr(), &pattern(1, 2 * p)[..p], "a tie from before");
     }
-    assert_eq!(
-        fd(&region).metadata().expect("fstat").len(),
-        (max * p) as u64
-    );
+    assert_eq!(fd(&region).metadata().expect("fstat").len(), (max * p) as u64);
     let mut middle = vec![1; p];
     region.read_at(30 * p, &mut middle).expect("read");
     assert_eq!(middle, vec![0; p], "grown pages read zero");
@@ -795,23 +588,13 @@ fn growth_keeps_the_view() {
 
 /// The region's descriptor, as a file of our own.
 fn fd(region: &Region) -> File {
-    File::from(
-        region
-            .fd()
-            .expect("a descriptor")
-            .try_clone_to_owned()
-            .expect("dup"),
-    )
+    File::from(region.fd().expect("a descriptor").try_clone_to_owned().expect("dup"))
 }
 
 fn seals(fd: BorrowedFd<'_>) -> i32 {
     // SAFETY: F_GET_SEALS takes no pointer.
     let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
-    assert!(
-        seals >= 0,
-        "F_GET_SEALS: {}",
-        std::io::Error::last_os_error()
-    );
+    assert!(seals >= 0, "F_GET_SEALS: {}", std::io::Error::last_os_error());
     seals
 }
 
@@ -824,11 +607,7 @@ fn seals_of_a_region() {
     let p = page();
     for region in [
         Region::new(4 * p).expect("a region"),
-        Region::builder()
-            .max_len(8 * p)
-            .name("sealed")
-            .build(4 * p)
-            .expect("a region"),
+        Region::builder().max_len(8 * p).name("sealed").build(4 * p).expect("a region"),
     ] {
         let found = seals(region.fd().expect("a descriptor"));
         assert_ne!(found & libc::F_SEAL_SHRINK, 0, "shrinking is sealed");
@@ -851,10 +630,7 @@ fn kernel_has_noexec_seal() -> bool {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"probe".as_ptr(), MFD_NOEXEC_SEAL) };
     if fd < 0 {
-        skip(format_args!(
-            "MFD_NOEXEC_SEAL: {}",
-            std::io::Error::last_os_error()
-        ));
+        skip(format_args!("MFD_NOEXEC_SEAL: {}", std::io::Error::last_os_error()));
         return false;
     }
     // SAFETY: opened just now, and nobody else's.
@@ -897,10 +673,7 @@ fn descriptor_received_from_elsewhere() {
 
 #[test]
 fn descriptor_is_closed_on_exec() {
-    for region in [
-        region(1, 1),
-        Region::from_fd(memfd(&pattern(1, page()))).expect("from_fd"),
-    ] {
+    for region in [region(1, 1), Region::from_fd(memfd(&pattern(1, page()))).expect("from_fd")] {
         let raw = region.fd().expect("a descriptor").as_raw_fd();
         // SAFETY: F_GETFD takes no pointer.
         let flags = unsafe { libc::fcntl(raw, libc::F_GETFD) };
@@ -919,14 +692,9 @@ fn write_sealed_descriptor() {
         let region = Region::from_fd(theirs.as_fd()).expect("from_fd");
         assert!(region.is_read_only(), "seal {seal:#x}");
         assert_eq!(region_bytes(&region), pattern(1, 4 * p));
-        assert_eq!(
-            region.write_at(0, &[1]).expect_err("sealed").kind(),
-            ErrorKind::ReadOnly
-        );
+        assert_eq!(region.write_at(0, &[1]).expect_err("sealed").kind(), ErrorKind::ReadOnly);
         let space = open_space(4);
-        let tie = space
-            .tie(0, &region, .., Access::ReadWrite)
-            .expect_err("sealed");
+        let tie = space.tie(0, &region, .., Access::ReadWrite).expect_err("sealed");
         assert_eq!(tie.kind(), ErrorKind::ReadOnly);
         for access in [Access::ReadOnly, Access::CopyOnWrite] {
             let tie = space.tie(0, &region, .., access).expect("tie");
@@ -951,12 +719,7 @@ fn discard_frees_blocks() {
     let mut expected = pattern(1, 64 * p);
     expected[16 * p..48 * p].fill(0);
     assert_eq!(region_bytes(&region), expected);
-    let view = region
-        .bytes(16 * p..48 * p)
-        .expect("bytes")
-        .cast::<u8>()
-        .as_ptr()
-        .addr();
+    let view = region.bytes(16 * p..48 * p).expect("bytes").cast::<u8>().as_ptr().addr();
     region.discard(..).expect("discard");
     assert_eq!(blocks(&region), 0, "all of it");
     assert_zero(view..view + 32 * p, "discarded");
@@ -980,37 +743,22 @@ fn prefetch_changes_no_byte() {
 #[test]
 fn prefault_of_the_view() {
     let p = page();
-    let region = Region::builder()
-        .prefault(true)
-        .build(16 * p)
-        .expect("a region");
-    assert!(
-        blocks(&region) >= (16 * p / 512) as u64,
-        "every page is there"
-    );
+    let region = Region::builder().prefault(true).build(16 * p).expect("a region");
+    assert!(blocks(&region) >= (16 * p / 512) as u64, "every page is there");
     assert_eq!(region_bytes(&region), vec![0; 16 * p]);
 }
 
 #[test]
 fn names() {
     let p = page();
-    let region = Region::builder()
-        .name("counted pages")
-        .build(p)
-        .expect("a region");
+    let region = Region::builder().name("counted pages").build(p).expect("a region");
     let line = map_of(region.as_ptr().addr());
     assert!(line.name.contains("counted pages"), "{line:?}");
     for bad in ["a\0b".to_owned(), "\0".to_owned(), "x".repeat(300)] {
-        let error = Region::builder()
-            .name(&bad)
-            .build(p)
-            .expect_err("no name for a memory object");
+        let error = Region::builder().name(&bad).build(p).expect_err("no name for a memory object");
         assert!(!error.to_string().contains('\0'));
     }
-    Region::builder()
-        .name(&"y".repeat(200))
-        .build(p)
-        .expect("a long name");
+    Region::builder().name(&"y".repeat(200)).build(p).expect("a long name");
     Region::builder().name("").build(p).expect("no name at all");
 }
 
@@ -1038,11 +786,7 @@ struct Twice {
 fn twice() -> Twice {
     let (space, region) = (open_space(4), region(1, 4));
     let tie = space.tie(0, &region, .., Access::ReadWrite).expect("tie");
-    Twice {
-        region,
-        tie,
-        _space: space,
-    }
+    Twice { region, tie, _space: space }
 }
 
 impl Twice {
@@ -1070,11 +814,7 @@ fn a_write_is_read_through_the_other_address() {
         let value = (round % 251) as u8;
         let before = guest[i].load(Relaxed);
         host[i].store(value, Relaxed);
-        assert_eq!(
-            guest[i].load(Relaxed),
-            value,
-            "atomic to guest, was {before}"
-        );
+        assert_eq!(guest[i].load(Relaxed), value, "atomic to guest, was {before}");
         guest[i].store(!value, Relaxed);
         assert_eq!(host[i].load(Relaxed), !value, "guest to atomic");
 
@@ -1086,20 +826,12 @@ fn a_write_is_read_through_the_other_address() {
         region.write_at(at, &changed).expect("write");
         other.read_at(at, &mut bytes).expect("read");
         assert_eq!(bytes, changed, "write_at to read_at of another view");
-        assert_eq!(
-            guest[at + round % 16].load(Relaxed),
-            changed[round % 16],
-            "write_at to guest"
-        );
+        assert_eq!(guest[at + round % 16].load(Relaxed), changed[round % 16], "write_at to guest");
         guest[at].store(value, Relaxed);
         region.read_at(at, &mut bytes).expect("read");
         assert_eq!(bytes[0], value, "guest to read_at");
         other.write_at(at, &[value ^ 1]).expect("write");
-        assert_eq!(
-            host[at].load(Relaxed),
-            value ^ 1,
-            "write_at of another view to atomic"
-        );
+        assert_eq!(host[at].load(Relaxed), value ^ 1, "write_at of another view to atomic");
     }
 }
 
@@ -1112,17 +844,10 @@ fn torn_but_never_invented() {
     let other = twice.other_view();
     let p = page();
     let ranges = [p + 3..2 * p + 11, p + 700..2 * p + 700];
-    twice
-        .region
-        .write_at(0, &vec![WRITERS[0]; twice.region.len()])
-        .expect("fill");
+    twice.region.write_at(0, &vec![WRITERS[0]; twice.region.len()]).expect("fill");
     thread::scope(|scope| {
         for (value, range) in WRITERS.into_iter().zip(ranges) {
-            let region = if value == WRITERS[0] {
-                &twice.region
-            } else {
-                &other
-            };
+            let region = if value == WRITERS[0] { &twice.region } else { &other };
             scope.spawn(move || {
                 let bytes = vec![value; range.len()];
                 for _ in 0..500 {

@@ -3,10 +3,7 @@
 //! A filter of system calls makes the newer facility fail as it does where it is missing. The same
 //! scenario runs as this kernel is and with the filter, each in a process of its own.
 
-#![allow(
-    unsafe_code,
-    reason = "maps, locks and filters behind the crate's back"
-)]
+#![allow(unsafe_code, reason = "maps, locks and filters behind the crate's back")]
 
 #[path = "common/child.rs"]
 mod child;
@@ -51,16 +48,8 @@ fn under(rules: &[Deny], scenario: fn()) {
 
 /// One value of madvise's third argument.
 fn advice(value: i32, errno: i32) -> Deny {
-    let when = When::Equal {
-        arg: 2,
-        mask: u32::MAX,
-        value: value as u32,
-    };
-    Deny {
-        call: libc::SYS_madvise,
-        when,
-        errno,
-    }
+    let when = When::Equal { arg: 2, mask: u32::MAX, value: value as u32 };
+    Deny { call: libc::SYS_madvise, when, errno }
 }
 
 // ------------------------------------------------------------------------------ PROCMAP_QUERY
@@ -69,16 +58,8 @@ fn advice(value: i32, errno: i32) -> Deny {
 fn no_query() -> [Deny; 1] {
     // The kernel's `struct procmap_query` has 104 bytes.
     let request = libc::_IOWR::<[u64; 13]>(b'f'.into(), 17);
-    let when = When::Equal {
-        arg: 1,
-        mask: u32::MAX,
-        value: request as u32,
-    };
-    [Deny {
-        call: libc::SYS_ioctl,
-        when,
-        errno: libc::ENOTTY,
-    }]
+    let when = When::Equal { arg: 1, mask: u32::MAX, value: request as u32 };
+    [Deny { call: libc::SYS_ioctl, when, errno: libc::ENOTTY }]
 }
 
 #[test]
@@ -98,19 +79,8 @@ fn expected(range: Range<usize>) -> Vec<(Range<usize>, Prot, bool, bool, u64, u6
             (true, false) => Prot::Read,
             (false, false) => Prot::None,
         };
-        let skipped = if line.inode == 0 {
-            0
-        } else {
-            addr.start - line.range.start
-        };
-        (
-            addr,
-            prot,
-            has('x'),
-            has('s'),
-            line.offset + skipped as u64,
-            line.inode,
-        )
+        let skipped = if line.inode == 0 { 0 } else { addr.start - line.range.start };
+        (addr, prot, has('x'), has('s'), line.offset + skipped as u64, line.inode)
     };
     lines.iter().map(of).collect()
 }
@@ -130,15 +100,9 @@ fn assert_inspect(space: &Space, at: Range<usize>) -> usize {
 /// A file with this path, of two pages.
 fn file_at(path: &std::path::Path) -> File {
     fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
-    let mut file = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(path);
+    let mut file = File::options().create(true).truncate(true).read(true).write(true).open(path);
     let file = file.as_mut().expect("a file");
-    file.write_all(&pattern(5, 2 * page()))
-        .expect("fill the file");
+    file.write_all(&pattern(5, 2 * page())).expect("fill the file");
     file.try_clone().expect("duplicate a descriptor")
 }
 
@@ -161,10 +125,7 @@ fn mappings_are_read() {
     let long: std::path::PathBuf = (0..12).map(|_| "\n".repeat(250)).collect();
     let files = [
         file_at(&dir.path().join("[heap]")),
-        file_at(
-            &dir.path()
-                .join("a b\n00000000-ffffffff rwxp 0 00:00 0 [stack]"),
-        ),
+        file_at(&dir.path().join("a b\n00000000-ffffffff rwxp 0 00:00 0 [stack]")),
         file_at(&dir.path().join(long).join("long")),
         named_memfd(c"[heap]", 0, 2 * page()).unwrap(),
         named_memfd(c"[stack]", 0, 2 * page()).unwrap(),
@@ -172,13 +133,7 @@ fn mappings_are_read() {
     let memory = Memory::private(4 * files.len() + 2);
     memory.fill(2);
     for (i, file) in files.iter().enumerate() {
-        map(
-            memory.pages(4 * i + 1..4 * i + 3).start,
-            2 * page(),
-            RW,
-            MAP_PRIVATE,
-            Some(file),
-        );
+        map(memory.pages(4 * i + 1..4 * i + 3).start, 2 * page(), RW, MAP_PRIVATE, Some(file));
         let second = memory.pages(4 * i + 3..4 * i + 4).start;
         map_at(second, page(), PROT_READ, MAP_SHARED, Some(file), page());
     }
@@ -198,9 +153,7 @@ fn mappings_are_read() {
     assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "tied");
     space.protect(2 * page()..3 * page(), Prot::Read).unwrap();
     assert_eq!(assert_inspect(&space, 0..space.len()), 5);
-    space
-        .protect(2 * page()..3 * page(), Prot::ReadWrite)
-        .unwrap();
+    space.protect(2 * page()..3 * page(), Prot::ReadWrite).unwrap();
     tie.untie().unwrap();
     before.assert_same(&Picture::take(&[memory.all()]), "untied");
 
@@ -221,9 +174,7 @@ fn many_mappings() {
     assert_inspect(&space, 1001 * page()..1003 * page());
     let before = maps_in(memory.arena());
     let region = region(1, 100);
-    let tie = space
-        .tie(2000 * page(), &region, .., Access::ReadWrite)
-        .unwrap();
+    let tie = space.tie(2000 * page(), &region, .., Access::ReadWrite).unwrap();
     assert_eq!(assert_inspect(&space, 0..space.len()), PAGES - 99);
     tie.untie().unwrap();
     assert_eq!(maps_in(memory.arena()), before);
@@ -235,18 +186,12 @@ fn changed_is_seen() {
         let (memory, region) = (Memory::private(8), region(1, 4));
         memory.fill(2);
         let space = memory.borrow();
-        let tie = space
-            .tie(2 * page(), &region, ..2 * page(), Access::ReadWrite)
-            .unwrap();
+        let tie = space.tie(2 * page(), &region, ..2 * page(), Access::ReadWrite).unwrap();
         replace(&tie);
         let lines = maps_in(memory.arena());
         let bytes = common::read(memory.all());
         let refused = tie.untie().expect_err(what);
-        assert_eq!(
-            refused.error.kind(),
-            ErrorKind::Changed,
-            "{what}: {refused}"
-        );
+        assert_eq!(refused.error.kind(), ErrorKind::Changed, "{what}: {refused}");
         assert!(!refused.tie.is_live());
         drop(refused);
         assert_eq!(maps_in(memory.arena()), lines, "{what}");
@@ -284,14 +229,7 @@ fn changed_is_seen() {
     replaced(
         "other pages of the region",
         &|tie| {
-            map_at(
-                addr(tie),
-                2 * page(),
-                RW,
-                MAP_SHARED,
-                Some(&fd(tie)),
-                2 * page(),
-            );
+            map_at(addr(tie), 2 * page(), RW, MAP_SHARED, Some(&fd(tie)), 2 * page());
         },
         false,
     );
@@ -342,31 +280,14 @@ fn borrow_refuses() {
     assert_refused("a hole in the middle", memory.all(), NotMapped);
     assert_refused("a hole at the end", memory.pages(0..4), NotMapped);
     assert_refused("a hole at the start", memory.pages(3..8), NotMapped);
-    map(
-        memory.pages(3..4).start,
-        page(),
-        PROT_READ | libc::PROT_EXEC,
-        PRIVATE,
-        None,
-    );
+    map(memory.pages(3..4).start, page(), PROT_READ | libc::PROT_EXEC, PRIVATE, None);
     assert_refused("an executable page", memory.all(), RefusedMemory);
-    assert_refused(
-        "code",
-        one(borrow_refuses as *const () as usize),
-        RefusedMemory,
-    );
+    assert_refused("code", one(borrow_refuses as *const () as usize), RefusedMemory);
 
     let local = 0u8;
-    assert_refused(
-        "the caller's stack",
-        one(&raw const local as usize),
-        RefusedMemory,
-    );
+    assert_refused("the caller's stack", one(&raw const local as usize), RefusedMemory);
     let lines = common::maps();
-    let stack = lines
-        .iter()
-        .find(|line| line.name == "[stack]")
-        .expect("a main stack");
+    let stack = lines.iter().find(|line| line.name == "[stack]").expect("a main stack");
     assert_refused("the main stack", one(stack.range.end - 1), RefusedMemory);
 
     // A block of the allocator that has a page of its own. Never freed: a space may cover it.
@@ -400,11 +321,7 @@ fn borrow_refuses() {
         // Of these the text of the kernel does not say so.
         let file = named_memfd(c"plain", libc::MFD_HUGETLB, huge).expect("huge pages again");
         let start = map(0, huge, RW, MAP_SHARED | libc::MAP_NORESERVE, Some(&file));
-        assert_refused(
-            "a memory object of huge pages",
-            start..start + huge,
-            RefusedMemory,
-        );
+        assert_refused("a memory object of huge pages", start..start + huge, RefusedMemory);
         unmap(start..start + huge);
     }
 
@@ -418,14 +335,8 @@ fn borrow_refuses() {
     assert_eq!(error.kind(), NotMapped, "{error}");
     assert_eq!(space.len(), 4 * page());
     grow(6).unwrap();
-    space
-        .tie(4 * page(), &region(1, 2), .., Access::ReadWrite)
-        .unwrap()
-        .untie()
-        .unwrap();
-    let error = space
-        .tie(5 * page(), &region(1, 2), .., Access::ReadWrite)
-        .expect_err("too long");
+    space.tie(4 * page(), &region(1, 2), .., Access::ReadWrite).unwrap().untie().unwrap();
+    let error = space.tie(5 * page(), &region(1, 2), .., Access::ReadWrite).expect_err("too long");
     assert_eq!(error.kind(), ErrorKind::OutOfRange, "{error}");
 }
 
@@ -436,11 +347,7 @@ fn borrow_refuses() {
 fn without_userfaultfd_concurrent_is_refused() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         child::lives(&format!("error {errno}"), || {
-            let deny = Deny {
-                call: libc::SYS_userfaultfd,
-                when: When::Always,
-                errno,
-            };
+            let deny = Deny { call: libc::SYS_userfaultfd, when: When::Always, errno };
             if !filtered(&[deny]) {
                 return;
             }
@@ -454,10 +361,7 @@ fn without_userfaultfd_concurrent_is_refused() {
                 let error = tied.expect_err("a tie that cannot be concurrent");
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
                 let text = error.to_string();
-                assert!(
-                    text.contains("concurrent") && text.contains("userfaultfd"),
-                    "{text}"
-                );
+                assert!(text.contains("concurrent") && text.contains("userfaultfd"), "{text}");
                 before.assert_same(&Picture::take(&[memory.all()]), "refused");
                 assert!(space.ties().is_empty());
             }
@@ -468,17 +372,11 @@ fn without_userfaultfd_concurrent_is_refused() {
 
             // What has no moment to close needs no userfaultfd: discarded or shared memory.
             let discard = how.covered(Covered::Discard).concurrent(true);
-            space
-                .tie(2 * page(), &region, .., discard)
-                .unwrap()
-                .untie()
-                .unwrap();
+            space.tie(2 * page(), &region, .., discard).unwrap().untie().unwrap();
             let shared = Memory::shared(8);
             let bytes = shared.fill(3);
             let space = shared.borrow();
-            let tie = space
-                .tie(2 * page(), &region, .., how.concurrent(true))
-                .unwrap();
+            let tie = space.tie(2 * page(), &region, .., how.concurrent(true)).unwrap();
             tie.untie().unwrap();
             assert_bytes(shared.start(), &bytes, "shared memory, untied");
         });
@@ -488,10 +386,7 @@ fn without_userfaultfd_concurrent_is_refused() {
 // ------------------------------------------------------------------------------ memfd_create
 
 fn region_works() {
-    let region = Region::builder()
-        .name("fallback")
-        .build(4 * page())
-        .unwrap();
+    let region = Region::builder().name("fallback").build(4 * page()).unwrap();
     region.write_at(0, &pattern(1, region.len())).unwrap();
     let space = Space::reserve(4 * page()).unwrap();
     let tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
@@ -510,33 +405,12 @@ fn a_region_is_made_with_and_without_the_no_exec_flag() {
     const NOEXEC_SEAL: u32 = 8;
     child::lives("as it is", || under(&[], region_works));
     child::lives("not known", || {
-        let when = When::Equal {
-            arg: 1,
-            mask: NOEXEC_SEAL,
-            value: NOEXEC_SEAL,
-        };
-        under(
-            &[Deny {
-                call: libc::SYS_memfd_create,
-                when,
-                errno: libc::EINVAL,
-            }],
-            region_works,
-        );
+        let when = When::Equal { arg: 1, mask: NOEXEC_SEAL, value: NOEXEC_SEAL };
+        under(&[Deny { call: libc::SYS_memfd_create, when, errno: libc::EINVAL }], region_works);
     });
     child::lives("demanded", || {
-        let when = When::Without {
-            arg: 1,
-            mask: NOEXEC_SEAL,
-        };
-        under(
-            &[Deny {
-                call: libc::SYS_memfd_create,
-                when,
-                errno: libc::EACCES,
-            }],
-            region_works,
-        );
+        let when = When::Without { arg: 1, mask: NOEXEC_SEAL };
+        under(&[Deny { call: libc::SYS_memfd_create, when, errno: libc::EACCES }], region_works);
     });
 }
 
@@ -545,23 +419,17 @@ fn a_region_is_made_with_and_without_the_no_exec_flag() {
 /// Which pages of a range this process has in its page tables.
 fn present(range: Range<usize>) -> Vec<bool> {
     let mut file = File::open("/proc/self/pagemap").expect("the page map");
-    file.seek(io::SeekFrom::Start((range.start / page() * 8) as u64))
-        .expect("seek");
+    file.seek(io::SeekFrom::Start((range.start / page() * 8) as u64)).expect("seek");
     let mut bytes = vec![0; range.len() / page() * 8];
     file.read_exact(&mut bytes).expect("read the page map");
-    let entries = bytes
-        .chunks_exact(8)
-        .map(|entry| u64::from_ne_bytes(entry.try_into().unwrap()));
+    let entries = bytes.chunks_exact(8).map(|entry| u64::from_ne_bytes(entry.try_into().unwrap()));
     entries.map(|entry| entry >> 63 != 0).collect()
 }
 
 #[track_caller]
 fn assert_present(tie: &Tie) {
     let start = tie.as_ptr().expose_provenance();
-    assert_eq!(
-        present(start..start + tie.len()),
-        vec![true; tie.len() / page()]
-    );
+    assert_eq!(present(start..start + tie.len()), vec![true; tie.len() / page()]);
 }
 
 fn prefault_maps_pages() {
@@ -587,9 +455,7 @@ fn prefault_maps_pages() {
             assert_eq!(present(start..start + lazy.len()), [false; PAGES]);
             lazy.untie().unwrap();
 
-            let tie = space
-                .tie(0, region, .., how.prefault(Prefault::Populate))
-                .unwrap();
+            let tie = space.tie(0, region, .., how.prefault(Prefault::Populate)).unwrap();
             assert_present(&tie);
             assert_bytes(start, &bytes, "populated");
             if !region.is_read_only() {
@@ -617,10 +483,7 @@ fn prefault_maps_pages() {
     assert_eq!(fs::read(file.path()).unwrap(), bytes);
 
     // A region that takes all of its memory now.
-    let region = Region::builder()
-        .prefault(true)
-        .build(PAGES * page())
-        .unwrap();
+    let region = Region::builder().prefault(true).build(PAGES * page()).unwrap();
     let file = File::from(region.fd().unwrap().try_clone_to_owned().unwrap());
     assert!(file.metadata().unwrap().blocks() * 512 >= region.len() as u64);
     let view = region.as_ptr().expose_provenance();
@@ -634,10 +497,7 @@ fn prefault_maps_pages() {
     assert_present(&tie);
     let file = File::from(sparse.fd().unwrap().try_clone_to_owned().unwrap());
     let allocated = file.metadata().unwrap().blocks() * 512;
-    assert!(
-        (4 * page()..sparse.len()).contains(&(allocated as usize)),
-        "{allocated} bytes"
-    );
+    assert!((4 * page()..sparse.len()).contains(&(allocated as usize)), "{allocated} bytes");
     tie.untie().unwrap();
 }
 
@@ -647,10 +507,7 @@ fn without_populate_prefault_touches() {
     child::lives("as it is", || under(&[], prefault_maps_pages));
     child::lives("touched", || {
         let rules = [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE];
-        under(
-            &rules.map(|value| advice(value, libc::EINVAL)),
-            prefault_maps_pages,
-        );
+        under(&rules.map(|value| advice(value, libc::EINVAL)), prefault_maps_pages);
     });
 }
 
@@ -671,25 +528,15 @@ fn locked_memory_is_discarded() {
         let before = common::locked();
         space.discard(2 * page()..5 * page()).unwrap();
         assert_zero(memory.pages(2..5), "discarded");
-        assert_bytes(
-            memory.start(),
-            &filled[..2 * page()],
-            "before what was discarded",
-        );
+        assert_bytes(memory.start(), &filled[..2 * page()], "before what was discarded");
         assert_bytes(memory.pages(5..8).start, &filled[5 * page()..], "after it");
         assert_eq!(common::locked(), before, "locked bytes");
-        assert_eq!(
-            common::flags(memory.all()),
-            lines,
-            "locked pages {locked:?}"
-        );
+        assert_eq!(common::flags(memory.all()), lines, "locked pages {locked:?}");
     }
 
     // A copy-on-write tie that the engine locked: the region shows again, and the lock stays.
     let space = Space::reserve(8 * page()).unwrap();
-    let tie = space
-        .tie(2 * page(), &region, .., Access::CopyOnWrite)
-        .unwrap();
+    let tie = space.tie(2 * page(), &region, .., Access::CopyOnWrite).unwrap();
     let start = tie.as_ptr().expose_provenance();
     lock(start..start + tie.len());
     let before = common::locked();
@@ -703,18 +550,12 @@ fn locked_memory_is_discarded() {
     tie.untie().unwrap();
 
     // A read-write tie: the region's pages go, through a lock too.
-    let tie = space
-        .tie(2 * page(), &region, .., Access::ReadWrite)
-        .unwrap();
+    let tie = space.tie(2 * page(), &region, .., Access::ReadWrite).unwrap();
     lock(start..start + tie.len());
     let before = common::locked();
     space.discard(2 * page()..4 * page()).unwrap();
     assert_zero(start..start + 2 * page(), "discarded in the region");
-    assert_bytes(
-        start + 2 * page(),
-        &bytes[2 * page()..],
-        "the rest of the region",
-    );
+    assert_bytes(start + 2 * page(), &bytes[2 * page()..], "the rest of the region");
     assert_eq!(common::locked(), before, "locked bytes");
     tie.untie().unwrap();
 
@@ -726,11 +567,7 @@ fn locked_memory_is_discarded() {
     space.discard(2 * page()..5 * page()).unwrap();
     let shown = &pattern(5, 8 * page())[2 * page()..5 * page()];
     assert_bytes(image.pages(2..5).start, shown, "the image");
-    assert_bytes(
-        image.start(),
-        &pattern(6, 2 * page()),
-        "before what was discarded",
-    );
+    assert_bytes(image.start(), &pattern(6, 2 * page()), "before what was discarded");
 }
 
 /// Before Linux 5.18: locked memory is unlocked for the moment.
@@ -738,10 +575,7 @@ fn locked_memory_is_discarded() {
 fn without_the_advice_for_locked_memory_it_is_discarded_all_the_same() {
     child::lives("as it is", || under(&[], locked_memory_is_discarded));
     child::lives("unlocked first", || {
-        under(
-            &[advice(libc::MADV_DONTNEED_LOCKED, libc::EINVAL)],
-            locked_memory_is_discarded,
-        );
+        under(&[advice(libc::MADV_DONTNEED_LOCKED, libc::EINVAL)], locked_memory_is_discarded);
     });
 }
 
@@ -763,11 +597,7 @@ fn several_mappings_are_kept() {
         before.assert_same(&Picture::take(&[memory.all()]), "untied");
     }
     mprotect(memory.all(), RW);
-    assert_bytes(
-        memory.start(),
-        &pattern(2, memory.len()),
-        "what was behind protections",
-    );
+    assert_bytes(memory.start(), &pattern(2, memory.len()), "what was behind protections");
 }
 
 /// Before Linux 6.17 one mremap moves one mapping only.
@@ -775,16 +605,8 @@ fn several_mappings_are_kept() {
 fn without_moves_of_several_mappings_each_is_moved() {
     child::lives("as it is", || under(&[], several_mappings_are_kept));
     child::lives("one by one", || {
-        let when = When::Equal {
-            arg: 1,
-            mask: u32::MAX,
-            value: 6 * page() as u32,
-        };
-        let deny = Deny {
-            call: libc::SYS_mremap,
-            when,
-            errno: libc::EFAULT,
-        };
+        let when = When::Equal { arg: 1, mask: u32::MAX, value: 6 * page() as u32 };
+        let deny = Deny { call: libc::SYS_mremap, when, errno: libc::EFAULT };
         under(&[deny], several_mappings_are_kept);
     });
 }
@@ -812,14 +634,9 @@ fn without_guard_advice_guard_pages_fault() {
 // ------------------------------------------------------------------------------ /proc
 
 fn reserved_spaces_work_without_proc() {
-    assert!(
-        File::open("/proc/self/maps").is_err(),
-        "/proc is still there"
-    );
+    assert!(File::open("/proc/self/maps").is_err(), "/proc is still there");
     let memory = Memory::private(4);
-    let borrowed = memory
-        .try_borrow(memory.all())
-        .expect_err("borrowed without asking");
+    let borrowed = memory.try_borrow(memory.all()).expect_err("borrowed without asking");
     assert_eq!(borrowed.kind(), ErrorKind::Unsupported, "{borrowed}");
     assert!(borrowed.to_string().contains("/proc"), "{borrowed}");
 
@@ -838,17 +655,11 @@ fn reserved_spaces_work_without_proc() {
             let mut tie = space.tie(4 * page(), &region, .., how).unwrap();
             assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "tied");
             assert_eq!(space.ties().len(), 1);
-            let overlap = space
-                .tie(7 * page(), &region, .., how)
-                .expect_err("an overlap");
+            let overlap = space.tie(7 * page(), &region, .., how).expect_err("an overlap");
             assert_eq!(overlap.kind(), ErrorKind::Overlap, "{overlap}");
             space.protect(5 * page()..6 * page(), Prot::None).unwrap();
             space.protect(5 * page()..6 * page(), Prot::Read).unwrap();
-            assert_bytes(
-                start + 5 * page(),
-                &pattern(1, 2 * page())[page()..],
-                "protected",
-            );
+            assert_bytes(start + 5 * page(), &pattern(1, 2 * page())[page()..], "protected");
             tie.retie(&region, 0).unwrap();
             if access == Access::CopyOnWrite {
                 poke(start + 4 * page(), 1);
@@ -868,9 +679,7 @@ fn reserved_spaces_work_without_proc() {
     }
     // The other ends of a tie.
     let first = space.tie(0, &region, .., Access::ReadWrite).unwrap();
-    let second = space
-        .tie(8 * page(), &region, .., Access::ReadWrite)
-        .unwrap();
+    let second = space.tie(8 * page(), &region, .., Access::ReadWrite).unwrap();
     drop(first);
     space.untie_all().unwrap();
     assert!(!second.is_live());
@@ -890,11 +699,7 @@ fn without_proc_reserved_spaces_work() {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_open,
         ];
-        let rules = calls.map(|call| Deny {
-            call,
-            when: When::Always,
-            errno: libc::ENOENT,
-        });
+        let rules = calls.map(|call| Deny { call, when: When::Always, errno: libc::ENOENT });
         under(&rules, reserved_spaces_work_without_proc);
     });
     // /proc is not mounted, as in a chroot.

@@ -3,10 +3,7 @@
 //! Each case runs in a process of its own. It first shows that the addresses beside the forbidden
 //! one work, then touches the forbidden one, and must die of the right signal at that very address.
 
-#![allow(
-    unsafe_code,
-    reason = "the test faults on purpose, in processes of its own"
-)]
+#![allow(unsafe_code, reason = "the test faults on purpose, in processes of its own")]
 
 #[path = "common/child.rs"]
 mod child;
@@ -155,17 +152,13 @@ fn a_reserved_page_that_shows_nothing_kills() {
     });
     child::dies("beside a tie", SIGSEGV, || {
         let (space, region) = (Space::reserve(8 * page()).unwrap(), marked());
-        let tie = space
-            .tie(2 * page(), &region, .., Access::ReadWrite)
-            .unwrap();
+        let tie = space.tie(2 * page(), &region, .., Access::ReadWrite).unwrap();
         let end = tie.as_ptr().expose_provenance() + tie.len();
         assert_ne!(peek(end - page()), 0);
         child::load(end);
     });
     child::dies("no longer tied", SIGSEGV, || untied(how));
-    child::dies("no longer tied, discarded", SIGSEGV, || {
-        untied(how.covered(Covered::Discard))
-    });
+    child::dies("no longer tied, discarded", SIGSEGV, || untied(how.covered(Covered::Discard)));
 }
 
 #[test]
@@ -183,15 +176,11 @@ fn the_guard_pages_of_a_reserved_space_kill() {
             poke(end - 1, 1);
             child::load(pick(start, end));
         };
-        child::dies(&format!("last byte before {pages} pages"), SIGSEGV, || {
-            guards(|s, _| s - 1)
-        });
+        child::dies(&format!("last byte before {pages} pages"), SIGSEGV, || guards(|s, _| s - 1));
         child::dies(&format!("a page before {pages} pages"), SIGSEGV, || {
             guards(|s, _| s - page());
         });
-        child::dies(&format!("first byte after {pages} pages"), SIGSEGV, || {
-            guards(|_, e| e)
-        });
+        child::dies(&format!("first byte after {pages} pages"), SIGSEGV, || guards(|_, e| e));
         child::dies(&format!("a page after {pages} pages"), SIGSEGV, || {
             guards(|_, e| e + page() - 1);
         });
@@ -207,10 +196,7 @@ fn a_truncated_file_kills_with_sigbus() {
         let region = Region::open(file.path()).unwrap();
         let space = Space::reserve(region.len()).unwrap();
         let tie = access.map(|access| space.tie(0, &region, .., access).unwrap());
-        let start = tie
-            .as_ref()
-            .map_or(region.as_ptr(), |tie| tie.as_ptr())
-            .expose_provenance();
+        let start = tie.as_ref().map_or(region.as_ptr(), |tie| tie.as_ptr()).expose_provenance();
         let first = common::pattern(4, 1)[0];
         assert_eq!(peek(start), first);
         assert_ne!(peek(start + 2 * page()), 0);

@@ -3,10 +3,7 @@
 //! Every test runs in a process of its own, which forks. Each forked child sets an alarm: one that
 //! waits for a lock that a thread of its parent held dies of SIGALRM instead of hanging.
 
-#![allow(
-    unsafe_code,
-    reason = "forks, and drops copies of what the parent keeps"
-)]
+#![allow(unsafe_code, reason = "forks, and drops copies of what the parent keeps")]
 
 #[path = "common/child.rs"]
 mod child;
@@ -61,10 +58,7 @@ fn wait(pid: libc::pid_t, what: &str) {
     assert_eq!(got, pid, "waitpid: {}", std::io::Error::last_os_error());
     let hung = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM;
     assert!(!hung, "{what}: the child hung");
-    assert_eq!(
-        status, 0,
-        "{what}: the child did not end well (wait status {status:#x})"
-    );
+    assert_eq!(status, 0, "{what}: the child did not end well (wait status {status:#x})");
 }
 
 #[track_caller]
@@ -90,10 +84,7 @@ fn assert_ended<T>(result: pagetie::Result<T>, what: &str) {
 /// What the kernel has in a space, in a form that compares.
 fn inspected(space: &Space) -> Vec<String> {
     let mappings: Vec<Mapping> = space.inspect(..).expect("inspect");
-    mappings
-        .iter()
-        .map(|mapping| format!("{mapping:?}"))
-        .collect()
+    mappings.iter().map(|mapping| format!("{mapping:?}")).collect()
 }
 
 /// While one thread of the parent ties and another makes and drops regions and spaces, children
@@ -105,9 +96,7 @@ fn drops_in_a_forked_child_never_hang() {
         let own = Space::reserve(16 * page()).unwrap();
         let mut kept = own.tie(0, &region, .., Access::ReadWrite).unwrap();
         let busy = Arc::new(Space::reserve(64 * page()).unwrap());
-        let held = busy
-            .tie(60 * page(), &region, .., Access::CopyOnWrite)
-            .unwrap();
+        let held = busy.tie(60 * page(), &region, .., Access::CopyOnWrite).unwrap();
         let stop = AtomicBool::new(false);
         let (ties, spaces) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
@@ -115,11 +104,7 @@ fn drops_in_a_forked_child_never_hang() {
             scope.spawn(|| {
                 let _stopping = Stop(&stop);
                 let plain = TieOptions::new(Access::ReadWrite);
-                let ways = [
-                    plain,
-                    plain.covered(Covered::Discard),
-                    plain.concurrent(true),
-                ];
+                let ways = [plain, plain.covered(Covered::Discard), plain.concurrent(true)];
                 for (i, how) in ways.into_iter().cycle().enumerate() {
                     if stop.load(Ordering::Relaxed) {
                         break;
@@ -175,20 +160,12 @@ fn drops_in_a_forked_child_never_hang() {
                     // The child's own work does not wait for the parent's threads either.
                     let space = Space::reserve(4 * page()).unwrap();
                     let tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
-                    assert_bytes(
-                        tie.as_ptr().addr(),
-                        &pattern(1, 4 * page()),
-                        "tied in the child",
-                    );
+                    assert_bytes(tie.as_ptr().addr(), &pattern(1, 4 * page()), "tied in the child");
                     drop(copy_in_child(&region));
                     tie.untie().unwrap();
                 });
                 assert!(kept.is_live());
-                assert_bytes(
-                    kept.as_ptr().addr(),
-                    &pattern(1, kept.len()),
-                    "the parent's tie",
-                );
+                assert_bytes(kept.as_ptr().addr(), &pattern(1, kept.len()), "the parent's tie");
                 kept.retie(&region, 0).unwrap();
             }
             drop(stopping);
@@ -206,9 +183,7 @@ fn spaces_and_ties_of_the_parent_have_ended_in_the_child() {
         let covered = memory.fill(2);
         let region = region(1, 4);
         for space in [memory.borrow(), Space::reserve(16 * page()).unwrap()] {
-            let mut tie = space
-                .tie(4 * page(), &region, .., Access::ReadWrite)
-                .unwrap();
+            let mut tie = space.tie(4 * page(), &region, .., Access::ReadWrite).unwrap();
             let before = (inspected(&space), space.ties().len());
             let picture = Picture::take(&[]);
             in_child("verbs", || {
@@ -222,10 +197,7 @@ fn spaces_and_ties_of_the_parent_have_ended_in_the_child() {
                 assert_ended(space.tie(0, &region, ..page(), Access::ReadWrite), "tie");
                 assert_ended(space.tie_all(&[spec]), "tie_all");
                 assert_ended(space.protect(0..page(), Prot::Read), "protect");
-                assert_ended(
-                    space.protect(4 * page()..5 * page(), Prot::Read),
-                    "protect, tied",
-                );
+                assert_ended(space.protect(4 * page()..5 * page(), Prot::Read), "protect, tied");
                 assert_ended(space.discard(0..page()), "discard");
                 assert_ended(space.discard(4 * page()..5 * page()), "discard, tied");
                 assert_ended(space.inspect(..), "inspect");
@@ -234,23 +206,13 @@ fn spaces_and_ties_of_the_parent_have_ended_in_the_child() {
                 let grown = unsafe { space.grown_to(space.as_ptr(), space.len()) };
                 assert_ended(grown, "grown_to");
                 assert_ended(tie.retie(&region, 0), "retie");
-                let refused = copy_in_child(&tie)
-                    .untie()
-                    .expect_err("untie in a forked child");
+                let refused = copy_in_child(&tie).untie().expect_err("untie in a forked child");
                 assert_eq!(refused.error.kind(), ErrorKind::Ended, "{refused}");
                 drop(refused);
                 // None of that touched the child's copy of the memory.
-                assert_bytes(
-                    space.as_ptr().addr() + 4 * page(),
-                    &pattern(1, 4 * page()),
-                    "alias",
-                );
+                assert_bytes(space.as_ptr().addr() + 4 * page(), &pattern(1, 4 * page()), "alias");
                 drop(copy_in_child(&space));
-                assert_bytes(
-                    space.as_ptr().addr() + 4 * page(),
-                    &pattern(1, 4 * page()),
-                    "alias",
-                );
+                assert_bytes(space.as_ptr().addr() + 4 * page(), &pattern(1, 4 * page()), "alias");
             });
             assert_eq!((inspected(&space), space.ties().len()), before);
             picture.assert_same(&Picture::take(&[]), "after the child");
@@ -277,14 +239,8 @@ fn regions_stay_usable_in_the_child_and_its_children() {
             region.write_at(0, b"child").unwrap();
 
             let own = Space::reserve(8 * page()).unwrap();
-            let own_tie = own
-                .tie(page(), &region, ..2 * page(), Access::ReadWrite)
-                .unwrap();
-            assert_bytes(
-                own_tie.as_ptr().addr() + 8,
-                &pattern(1, page())[8..],
-                "the child's tie",
-            );
+            let own_tie = own.tie(page(), &region, ..2 * page(), Access::ReadWrite).unwrap();
+            assert_bytes(own_tie.as_ptr().addr() + 8, &pattern(1, page())[8..], "the child's tie");
             let new = common::region(5, 2);
             let _new_tie = own.tie(4 * page(), &new, .., Access::CopyOnWrite).unwrap();
             own.protect(4 * page()..5 * page(), Prot::Read).unwrap();
@@ -298,16 +254,8 @@ fn regions_stay_usable_in_the_child_and_its_children() {
                 new.write_at(0, b"grandchild").unwrap();
                 let space = Space::reserve(4 * page()).unwrap();
                 let tie = space.tie(0, &new, .., Access::ReadWrite).unwrap();
-                assert_bytes(
-                    tie.as_ptr().addr() + 16,
-                    &pattern(5, page())[16..],
-                    "grandchild",
-                );
-                drop((
-                    copy_in_child(&own_tie),
-                    copy_in_child(&own),
-                    copy_in_child(&new),
-                ));
+                assert_bytes(tie.as_ptr().addr() + 16, &pattern(5, page())[16..], "grandchild");
+                drop((copy_in_child(&own_tie), copy_in_child(&own), copy_in_child(&new)));
                 tie.untie().unwrap();
             });
 
@@ -339,17 +287,13 @@ fn the_child_borrows_what_a_space_of_the_parent_covers() {
         let covered = memory.fill(2);
         let region = region(1, 4);
         let space = memory.borrow();
-        let tie = space
-            .tie(4 * page(), &region, .., Access::ReadWrite)
-            .unwrap();
+        let tie = space.tie(4 * page(), &region, .., Access::ReadWrite).unwrap();
         let reserved = Space::reserve(4 * page()).unwrap();
         let parents = Memory::private(4);
         let before = inspected(&space);
 
         // Refused in the parent, as a check that the child is let off something.
-        let overlap = memory
-            .try_borrow(memory.all())
-            .expect_err("two spaces over one memory");
+        let overlap = memory.try_borrow(memory.all()).expect_err("two spaces over one memory");
         assert_eq!(overlap.kind(), ErrorKind::Overlap);
 
         in_child("borrow", || {
@@ -357,34 +301,16 @@ fn the_child_borrows_what_a_space_of_the_parent_covers() {
             // Under the parent's alias, over it, and beside it.
             let over = borrowed.tie(3 * page(), &region, ..3 * page(), Access::CopyOnWrite);
             let over = over.unwrap();
-            assert_bytes(
-                over.as_ptr().addr(),
-                &pattern(1, 3 * page()),
-                "over the parent's alias",
-            );
+            assert_bytes(over.as_ptr().addr(), &pattern(1, 3 * page()), "over the parent's alias");
             over.untie().unwrap();
-            assert_bytes(
-                memory.pages(3..4).start,
-                &covered[3 * page()..4 * page()],
-                "beside",
-            );
-            assert_bytes(
-                memory.pages(4..8).start,
-                &pattern(1, 4 * page()),
-                "the parent's alias",
-            );
-            let beside = borrowed
-                .tie(10 * page(), &region, .., Access::ReadWrite)
-                .unwrap();
+            assert_bytes(memory.pages(3..4).start, &covered[3 * page()..4 * page()], "beside");
+            assert_bytes(memory.pages(4..8).start, &pattern(1, 4 * page()), "the parent's alias");
+            let beside = borrowed.tie(10 * page(), &region, .., Access::ReadWrite).unwrap();
 
             // SAFETY: the parent's reservation is the child's to use: plain memory of its own.
             let again = unsafe { Space::borrow(reserved.as_ptr(), reserved.len()) }.unwrap();
             let tie = again.tie(0, &region, .., Access::ReadWrite).unwrap();
-            assert_bytes(
-                tie.as_ptr().addr(),
-                &pattern(1, tie.len()),
-                "over a reservation",
-            );
+            assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "over a reservation");
             tie.untie().unwrap();
 
             // What only the child mapped, and what only the parent still has.
@@ -394,9 +320,7 @@ fn the_child_borrows_what_a_space_of_the_parent_covers() {
             let new_tie = new_space.tie(0, &region, .., Access::ReadOnly).unwrap();
             assert_eq!(new_space.inspect(..page()).unwrap()[0].prot, Prot::Read);
             unmap(parents.all());
-            let gone = parents
-                .try_borrow(parents.all())
-                .expect_err("a hole, in the child");
+            let gone = parents.try_borrow(parents.all()).expect_err("a hole, in the child");
             assert_eq!(gone.kind(), ErrorKind::NotMapped, "{gone}");
 
             in_child("borrow, grandchild", || {
@@ -408,21 +332,13 @@ fn the_child_borrows_what_a_space_of_the_parent_covers() {
             });
             new_tie.untie().unwrap();
             beside.untie().unwrap();
-            assert_bytes(
-                memory.pages(10..14).start,
-                &covered[10 * page()..14 * page()],
-                "untied",
-            );
+            assert_bytes(memory.pages(10..14).start, &covered[10 * page()..14 * page()], "untied");
         });
 
         let borrowed = parents.borrow();
         drop(borrowed);
         assert_eq!(inspected(&space), before);
-        assert_bytes(
-            tie.as_ptr().addr(),
-            &pattern(1, tie.len()),
-            "the parent's tie",
-        );
+        assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "the parent's tie");
         tie.untie().unwrap();
         assert_bytes(memory.start(), &covered, "covered pages, untied");
     });
@@ -442,9 +358,7 @@ fn any_thread_may_fork() {
                 in_child("from a thread", || {
                     assert!(!tie.is_live());
                     let borrowed = memory.borrow();
-                    let tie = borrowed
-                        .tie(4 * page(), &region, .., Access::ReadWrite)
-                        .unwrap();
+                    let tie = borrowed.tie(4 * page(), &region, .., Access::ReadWrite).unwrap();
                     assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "in the child");
                     tie.untie().unwrap();
                 });
@@ -460,15 +374,9 @@ fn any_thread_may_fork() {
 #[test]
 fn a_hidden_region_is_not_in_the_child() {
     child::lives("hidden", || {
-        let region = Region::builder()
-            .hide_from_fork(true)
-            .build(4 * page())
-            .unwrap();
+        let region = Region::builder().hide_from_fork(true).build(4 * page()).unwrap();
         region.write_at(0, &pattern(1, 4 * page())).unwrap();
-        let other = Region::builder()
-            .hide_from_fork(true)
-            .build(4 * page())
-            .unwrap();
+        let other = Region::builder().hide_from_fork(true).build(4 * page()).unwrap();
         other.write_at(0, &pattern(7, 4 * page())).unwrap();
         let memory = Memory::private(24);
         let covered = memory.fill(2);
@@ -504,10 +412,7 @@ fn a_hidden_region_is_not_in_the_child() {
             }
             // A new space cannot be given pages that are not there.
             let space = Space::reserve(4 * page()).unwrap();
-            assert_ended(
-                space.tie(0, &region, .., Access::ReadWrite),
-                "tie of a hidden region",
-            );
+            assert_ended(space.tie(0, &region, .., Access::ReadWrite), "tie of a hidden region");
 
             ties.iter().for_each(|tie| assert!(!tie.is_live()));
             ties.iter().for_each(|tie| drop(copy_in_child(tie)));
@@ -543,20 +448,14 @@ fn what_the_child_writes_privately_stays_there() {
         let covered = memory.fill(2);
         let region = region(1, 2);
         let space = memory.borrow();
-        let tie = space
-            .tie(2 * page(), &region, .., Access::CopyOnWrite)
-            .unwrap();
+        let tie = space.tie(2 * page(), &region, .., Access::CopyOnWrite).unwrap();
         in_child("private", || {
             poke(tie.as_ptr().addr(), 1);
             poke(memory.start(), 1);
             drop((copy_in_child(&tie), copy_in_child(&space)));
             poke(memory.start() + 2 * page(), 2);
         });
-        assert_bytes(
-            tie.as_ptr().addr(),
-            &pattern(1, tie.len()),
-            "the parent's tie",
-        );
+        assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "the parent's tie");
         tie.untie().unwrap();
         assert_bytes(memory.start(), &covered, "covered pages, untied");
     });

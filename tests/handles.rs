@@ -3,14 +3,8 @@
 //! An engine that unmaps or recycles memory under a tie has broken its promise; pagetie then
 //! touches nothing, says `Changed`, and keeps on its list what still shows the host's pages.
 
-#![allow(
-    unsafe_code,
-    reason = "tests map and unmap memory of their own, as an engine would"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the tests look at the kernel past the crate"
-)]
+#![allow(unsafe_code, reason = "tests map and unmap memory of their own, as an engine would")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 mod common;
 
@@ -58,11 +52,7 @@ impl Reuse {
     fn happen(self, range: Range<usize>, region: &Region) {
         let (start, len) = (range.start, range.len());
         let fd = || {
-            let fd = region
-                .fd()
-                .expect("a descriptor")
-                .try_clone_to_owned()
-                .expect("dup");
+            let fd = region.fd().expect("a descriptor").try_clone_to_owned().expect("dup");
             std::fs::File::from(fd)
         };
         unmap(range.clone());
@@ -120,37 +110,21 @@ fn untie_of_reused_memory() {
                 mem.fill(1);
                 let region = region(2, 8);
                 let space = mem.borrow();
-                let tie = space
-                    .tie(4 * p, &region, ..4 * p, options(covered))
-                    .expect("tie");
+                let tie = space.tie(4 * p, &region, ..4 * p, options(covered)).expect("tie");
                 reuse.happen(mem.pages(4..8), &region);
                 let before = state(&mem);
                 let UntieError { error, tie } = tie.untie().expect_err("somebody else's memory");
                 assert_eq!(error.kind(), ErrorKind::Changed, "{reuse:?}: {error}");
                 assert_eq!(error.range(), Some(4 * p..8 * p), "{error}");
                 let text = error.to_string();
-                assert!(
-                    !text.contains('\n') && text.contains(&format!("{:#x}", 4 * p)),
-                    "{text}"
-                );
-                assert_eq!(
-                    before,
-                    state(&mem),
-                    "{reuse:?}, {covered:?}: nothing was touched"
-                );
-                assert_eq!(
-                    region_bytes(&region),
-                    pattern(2, 8 * p),
-                    "the region neither"
-                );
+                assert!(!text.contains('\n') && text.contains(&format!("{:#x}", 4 * p)), "{text}");
+                assert_eq!(before, state(&mem), "{reuse:?}, {covered:?}: nothing was touched");
+                assert_eq!(region_bytes(&region), pattern(2, 8 * p), "the region neither");
 
                 // The tie has ended: untying it again is fine, moving it is not.
                 let mut tie = tie;
                 assert!(!tie.is_live());
-                assert_eq!(
-                    tie.retie(&region, 0).expect_err("ended").kind(),
-                    ErrorKind::Ended
-                );
+                assert_eq!(tie.retie(&region, 0).expect_err("ended").kind(), ErrorKind::Ended);
                 tie.untie().expect("an ended tie");
                 assert_eq!(before, state(&mem), "{reuse:?}: still not");
                 assert!(space.ties().is_empty(), "{reuse:?}: {:?}", space.ties());
@@ -172,9 +146,7 @@ fn drop_over_reused_memory() {
                     mem.fill(1);
                     let region = region(2, 8);
                     let space = mem.borrow();
-                    let tie = space
-                        .tie(4 * p, &region, ..4 * p, options(covered))
-                        .expect("tie");
+                    let tie = space.tie(4 * p, &region, ..4 * p, options(covered)).expect("tie");
                     reuse.happen(mem.pages(4..8), &region);
                     let before = state(&mem);
                     if with_space {
@@ -182,11 +154,7 @@ fn drop_over_reused_memory() {
                         assert!(!tie.is_live());
                     }
                     drop(tie);
-                    assert_eq!(
-                        before,
-                        state(&mem),
-                        "{reuse:?}, {covered:?}: nothing was touched"
-                    );
+                    assert_eq!(before, state(&mem), "{reuse:?}, {covered:?}: nothing was touched");
                     Reuse::clear(mem.pages(4..8));
                 }
             }
@@ -203,21 +171,14 @@ fn retie_of_reused_memory() {
             mem.fill(1);
             let region = region(2, 8);
             let space = mem.borrow();
-            let mut tie = space
-                .tie(4 * p, &region, ..4 * p, Access::ReadWrite)
-                .expect("tie");
+            let mut tie = space.tie(4 * p, &region, ..4 * p, Access::ReadWrite).expect("tie");
             reuse.happen(mem.pages(4..8), &region);
             let before = state(&mem);
-            let error = tie
-                .retie(&region, 2 * p)
-                .expect_err("somebody else's memory");
+            let error = tie.retie(&region, 2 * p).expect_err("somebody else's memory");
             assert_eq!(error.kind(), ErrorKind::Changed, "{reuse:?}: {error}");
             assert_eq!(before, state(&mem), "{reuse:?}: nothing was touched");
             assert!(!tie.is_live());
-            assert_eq!(
-                tie.retie(&region, 2 * p).expect_err("ended").kind(),
-                ErrorKind::Ended
-            );
+            assert_eq!(tie.retie(&region, 2 * p).expect_err("ended").kind(), ErrorKind::Ended);
             tie.untie().expect("an ended tie");
             assert_eq!(before, state(&mem), "{reuse:?}: still not");
             Reuse::clear(mem.pages(4..8));
@@ -258,9 +219,7 @@ fn protection_alone_is_no_change() {
     let bytes = mem.fill(1);
     let region = region(2, 8);
     let space = mem.borrow();
-    let mut tie = space
-        .tie(4 * p, &region, ..4 * p, Access::ReadWrite)
-        .expect("tie");
+    let mut tie = space.tie(4 * p, &region, ..4 * p, Access::ReadWrite).expect("tie");
     mprotect(mem.pages(5..6), PROT_NONE);
     mprotect(mem.pages(6..8), PROT_READ);
     tie.retie(&region, 4 * p).expect("retie");
@@ -282,19 +241,9 @@ fn partly_replaced_stays_on_the_list() {
                 let bytes = mem.fill(1);
                 let region = region(2, 8);
                 let space = mem.borrow();
-                let tie = space
-                    .tie(4 * p, &region, .., Access::ReadWrite)
-                    .expect("tie");
-                let other = space
-                    .tie(14 * p, &region, ..p, Access::ReadOnly)
-                    .expect("tie");
-                map(
-                    mem.pages(replaced.clone()).start,
-                    replaced.len() * p,
-                    RW,
-                    PRIVATE,
-                    None,
-                );
+                let tie = space.tie(4 * p, &region, .., Access::ReadWrite).expect("tie");
+                let other = space.tie(14 * p, &region, ..p, Access::ReadOnly).expect("tie");
+                map(mem.pages(replaced.clone()).start, replaced.len() * p, RW, PRIVATE, None);
                 let before = state(&mem);
                 if by_drop {
                     drop(tie);
@@ -308,13 +257,7 @@ fn partly_replaced_stays_on_the_list() {
                 // Its place is still taken, by a record without a handle.
                 let listed = space.ties();
                 assert_eq!(listed.len(), 2, "{listed:?}");
-                let TieInfo {
-                    at,
-                    len,
-                    offset,
-                    held,
-                    ..
-                } = listed[0];
+                let TieInfo { at, len, offset, held, .. } = listed[0];
                 assert_eq!((at, len, offset, held), (4 * p, 8 * p, 0, false));
                 assert!(listed[1].held);
                 let error = space.tie(11 * p, &region, ..2 * p, Access::ReadWrite);
@@ -340,14 +283,8 @@ fn partly_replaced_stays_on_the_list() {
                 write(mem.pages(4..12).start, &pattern(6, 8 * p));
                 space.untie_all().expect("no page of ours is left");
                 assert!(space.ties().is_empty());
-                assert_bytes(
-                    mem.pages(4..12).start,
-                    &pattern(6, 8 * p),
-                    "and theirs are theirs",
-                );
-                let tie = space
-                    .tie(4 * p, &region, .., Access::ReadWrite)
-                    .expect("free again");
+                assert_bytes(mem.pages(4..12).start, &pattern(6, 8 * p), "and theirs are theirs");
+                let tie = space.tie(4 * p, &region, .., Access::ReadWrite).expect("free again");
                 tie.untie().expect("untie");
             }
         }
@@ -362,12 +299,8 @@ fn partly_replaced_at_the_end_of_the_space() {
         let bytes = mem.fill(1);
         let region = region(2, 8);
         let space = mem.borrow();
-        let changed = space
-            .tie(4 * p, &region, .., Access::ReadWrite)
-            .expect("tie");
-        let intact = space
-            .tie(0, &region, ..2 * p, Access::ReadWrite)
-            .expect("tie");
+        let changed = space.tie(4 * p, &region, .., Access::ReadWrite).expect("tie");
+        let intact = space.tie(0, &region, ..2 * p, Access::ReadWrite).expect("tie");
         map(mem.pages(6..7).start, p, RW, PRIVATE, None);
         write(mem.pages(6..7).start, &pattern(6, p));
         drop(space);
@@ -391,23 +324,13 @@ fn space_dropped_before_its_ties() {
         let bytes = mem.fill(1);
         let before = Picture::take(&[mem.arena()]);
         let space = mem.borrow();
-        let mut first = space
-            .tie(p, &region, ..4 * p, Access::ReadWrite)
-            .expect("tie");
-        let second = space
-            .tie(8 * p, &region, .., Access::CopyOnWrite)
-            .expect("tie");
+        let mut first = space.tie(p, &region, ..4 * p, Access::ReadWrite).expect("tie");
+        let second = space.tie(8 * p, &region, .., Access::CopyOnWrite).expect("tie");
         drop(space);
         assert_bytes(mem.start(), &bytes, "what was covered is back");
-        before.assert_same(
-            &Picture::take(&[mem.arena()]),
-            "the space has ended its ties",
-        );
+        before.assert_same(&Picture::take(&[mem.arena()]), "the space has ended its ties");
         assert!(!first.is_live() && !second.is_live());
-        assert_eq!(
-            first.retie(&region, 0).expect_err("ended").kind(),
-            ErrorKind::Ended
-        );
+        assert_eq!(first.retie(&region, 0).expect_err("ended").kind(), ErrorKind::Ended);
         // What they were can still be asked.
         assert_eq!((first.at(), first.len(), first.offset()), (p, 4 * p, 0));
         assert_eq!(first.region().as_ptr(), region.as_ptr());
@@ -489,30 +412,20 @@ fn dropped_by_other_threads() {
             let (space, region) = (Arc::clone(&space), region.clone());
             thread::spawn(move || {
                 for _ in 0..50 {
-                    let tie = space
-                        .tie(16 * i * p, &region, .., Access::ReadWrite)
-                        .expect("tie");
+                    let tie = space.tie(16 * i * p, &region, .., Access::ReadWrite).expect("tie");
                     assert_eq!(peek(tie.as_ptr().addr() + p), pattern(2, 2 * p)[p]);
                     let other = space.tie((16 * i + 8) * p, &region, ..p, Access::ReadOnly);
                     drop(tie);
                     other.expect("tie").untie().expect("untie");
                 }
-                space
-                    .tie(16 * i * p, &region, .., Access::ReadWrite)
-                    .expect("tie")
+                space.tie(16 * i * p, &region, .., Access::ReadWrite).expect("tie")
             })
         })
         .collect();
-    let ties: Vec<_> = threads
-        .into_iter()
-        .map(|t| t.join().expect("a thread"))
-        .collect();
+    let ties: Vec<_> = threads.into_iter().map(|t| t.join().expect("a thread")).collect();
     assert_eq!(space.ties().len(), 4);
     drop(space);
-    assert!(
-        ties.iter().all(|tie| !tie.is_live()),
-        "the last handle of the space is gone"
-    );
+    assert!(ties.iter().all(|tie| !tie.is_live()), "the last handle of the space is gone");
     assert_bytes(mem.start(), &bytes, "everything is back");
 }
 
@@ -531,9 +444,7 @@ fn two_spaces_over_one_memory() {
     assert_eq!(second.other_range(), Some(mem.all()));
     let tie = first.tie(0, &region, .., Access::ReadWrite).expect("tie");
     drop(first);
-    let second = mem
-        .try_borrow(mem.pages(8..16))
-        .expect("the first is gone, its handle is not");
+    let second = mem.try_borrow(mem.pages(8..16)).expect("the first is gone, its handle is not");
     let third = mem.try_borrow(mem.pages(0..8)).expect("the other half");
     drop(tie);
     let tie = second.tie(0, &region, .., Access::ReadWrite).expect("tie");
@@ -553,10 +464,7 @@ fn leaked_tie() {
             let bytes = mem.fill(1);
             let region = region(2, 4);
             let space = mem.borrow();
-            space
-                .tie(4 * p, &region, .., options(covered))
-                .expect("tie")
-                .leak();
+            space.tie(4 * p, &region, .., options(covered)).expect("tie").leak();
             assert!(space.ties().is_empty(), "nothing is listed");
             space.untie_all().expect("nothing is ours to undo");
             let shown = mem.pages(4..8).start;
@@ -582,17 +490,12 @@ fn leaked_space() {
             mem.fill(1);
             let region = region(2, 4);
             let space = mem.borrow();
-            let mut tie = space
-                .tie(4 * p, &region, .., options(covered))
-                .expect("tie");
+            let mut tie = space.tie(4 * p, &region, .., options(covered)).expect("tie");
             let before = state(&mem);
             space.leak();
             assert_eq!(before, state(&mem), "no address was touched");
             assert!(!tie.is_live());
-            assert_eq!(
-                tie.retie(&region, 0).expect_err("ended").kind(),
-                ErrorKind::Ended
-            );
+            assert_eq!(tie.retie(&region, 0).expect_err("ended").kind(), ErrorKind::Ended);
             tie.untie().expect("an ended tie");
             assert_eq!(before, state(&mem), "no address was touched");
             mem.borrow();
@@ -610,9 +513,7 @@ fn leaked_space_of_memory_that_is_gone() {
         let region = region(2, 4);
         let space = mem.borrow();
         let dropped_late = space.tie(0, &region, .., Access::ReadWrite).expect("tie");
-        let dropped_early = space
-            .tie(8 * p, &region, .., Access::CopyOnWrite)
-            .expect("tie");
+        let dropped_early = space.tie(8 * p, &region, .., Access::CopyOnWrite).expect("tie");
         unmap(mem.all());
         map(mem.start(), mem.len(), RW, PRIVATE, None);
         write(mem.start(), &pattern(9, mem.len()));
@@ -641,26 +542,17 @@ fn grown_in_place() {
         let bytes = mem.fill(1);
         let region = region(2, 8);
         let space = mem.try_borrow(mem.pages(0..8)).expect("borrow");
-        let tie = space
-            .tie(2 * p, &region, ..6 * p, Access::ReadWrite)
-            .expect("tie");
+        let tie = space.tie(2 * p, &region, ..6 * p, Access::ReadWrite).expect("tie");
         let beyond = space.tie(6 * p, &region, ..4 * p, Access::ReadWrite);
-        assert_eq!(
-            beyond.expect_err("not grown yet").kind(),
-            ErrorKind::OutOfRange
-        );
+        assert_eq!(beyond.expect_err("not grown yet").kind(), ErrorKind::OutOfRange);
         grown_to(&space, mem.start(), 16 * p).expect("grown");
         assert_eq!((space.len(), space.as_ptr().addr()), (16 * p, mem.start()));
         assert!(tie.is_live());
         assert_bytes(tie.as_ptr().addr(), &pattern(2, 6 * p), "a tie from before");
-        let new = space
-            .tie(8 * p, &region, .., Access::ReadWrite)
-            .expect("the new part");
+        let new = space.tie(8 * p, &region, .., Access::ReadWrite).expect("the new part");
         assert_bytes(new.as_ptr().addr(), &pattern(2, 8 * p), "tied");
         grown_to(&space, mem.start(), 16 * p).expect("no growth at all");
-        let taken = mem
-            .try_borrow(mem.pages(15..17))
-            .expect_err("the new part is live too");
+        let taken = mem.try_borrow(mem.pages(15..17)).expect_err("the new part is live too");
         assert_eq!(taken.other_range(), Some(mem.pages(0..16)));
         new.untie().expect("untie");
         tie.untie().expect("untie");
@@ -699,9 +591,7 @@ fn growth_refused() {
             assert_eq!(space.len(), 8 * p, "{what}");
             assert!(tie.is_live(), "{what}");
         }
-        let met = grown_to(&space, start, 17 * p)
-            .expect_err("into another space")
-            .other_range();
+        let met = grown_to(&space, start, 17 * p).expect_err("into another space").other_range();
         assert_eq!(met, Some(mem.pages(20..24)));
         drop(other);
         mprotect(mem.pages(14..15), PROT_READ | PROT_EXEC);
@@ -751,25 +641,15 @@ fn untie_error_converts() {
     let error = fails_as_io(&mem, &space, &region).expect_err("replaced");
     assert!(error.to_string().contains("0x"), "{error}");
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    assert_eq!(
-        inner.map(Error::kind),
-        Some(ErrorKind::Changed),
-        "the error is inside: {error:?}"
-    );
+    assert_eq!(inner.map(Error::kind), Some(ErrorKind::Changed), "the error is inside: {error:?}");
 
     let tie = space.tie(0, &region, .., Access::ReadWrite).expect("tie");
     map(mem.start(), tie.len(), RW, PRIVATE, None);
     let error = tie.untie().expect_err("replaced");
     assert_eq!(error.to_string(), error.error.to_string());
     assert!(format!("{error:?}").contains("Changed"), "{error:?}");
-    let source = error
-        .source()
-        .and_then(|e| e.downcast_ref::<Error>())
-        .copied();
-    assert!(
-        source.is_none_or(|s| s == error.error),
-        "the cause is the error, if it is named"
-    );
+    let source = error.source().and_then(|e| e.downcast_ref::<Error>()).copied();
+    assert!(source.is_none_or(|s| s == error.error), "the cause is the error, if it is named");
     let plain: Error = error.into();
     assert_eq!(plain.kind(), ErrorKind::Changed);
 }
@@ -777,10 +657,7 @@ fn untie_error_converts() {
 #[test]
 fn io_errors_keep_the_number() {
     let error = Region::open("/nonexistent/file").expect_err("missing");
-    assert_eq!(
-        (error.kind(), error.raw_os_error()),
-        (ErrorKind::Os, Some(libc::ENOENT))
-    );
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Os, Some(libc::ENOENT)));
     let text = error.to_string();
     let error = io::Error::from(error);
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
@@ -815,12 +692,7 @@ fn handles_cross_threads() {
     .expect("a thread");
     let mut byte = [0];
     region.read_at(0, &mut byte).expect("read");
-    assert_eq!(
-        (byte, region.fd().expect("a descriptor").as_raw_fd()),
-        ([0x77], raw)
-    );
-    thread::spawn(move || drop((space, region)))
-        .join()
-        .expect("a thread");
+    assert_eq!((byte, region.fd().expect("a descriptor").as_raw_fd()), ([0x77], raw));
+    thread::spawn(move || drop((space, region))).join().expect("a thread");
     assert!(!tie.is_live());
 }

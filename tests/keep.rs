@@ -5,14 +5,8 @@
 //! were, apart from what the engine changed meanwhile. `Covered::Discard` leaves zero pages that
 //! are one mapping with their neighbours.
 
-#![allow(
-    unsafe_code,
-    reason = "tests map and unmap memory of their own, as an engine would"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the tests look at the kernel past the crate"
-)]
+#![allow(unsafe_code, reason = "tests map and unmap memory of their own, as an engine would")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 #![allow(
     clippy::single_range_in_vec_init,
     reason = "what is watched is a list of ranges, of one sometimes"
@@ -94,16 +88,8 @@ fn comes_back(mem: &Memory, covered: Range<usize>, what: &str) {
                 .expect("write back");
         }
         end.end(space, tie);
-        let what = format!(
-            "{what}: {} pages from page {}, {end:?}",
-            covered.len(),
-            covered.start
-        );
-        assert_eq!(
-            resident_before,
-            resident(mem.all()),
-            "{what}: pages in memory"
-        );
+        let what = format!("{what}: {} pages from page {}, {end:?}", covered.len(), covered.start);
+        assert_eq!(resident_before, resident(mem.all()), "{what}: pages in memory");
         before.assert_same(&Picture::take(&[mem.arena()]), &what);
         assert_eq!(flags_before, flags(mem.arena()), "{what}: flags");
     }
@@ -158,11 +144,7 @@ fn partly_never_touched() {
                 let space = mem.borrow();
                 let tie = space.tie(covered.start * page(), &region, .., Access::ReadWrite);
                 let tie = tie.expect("tie");
-                assert_bytes(
-                    tie.as_ptr().addr(),
-                    &region_bytes(&region),
-                    "the region shows",
-                );
+                assert_bytes(tie.as_ptr().addr(), &region_bytes(&region), "the region shows");
                 end.end(space, tie);
                 assert_eq!(resident(mem.all()), touched, "no page appeared, none went");
             }
@@ -210,11 +192,7 @@ fn another_address(range: Range<usize>) -> Range<usize> {
     let old = std::ptr::with_exposed_provenance_mut(range.start);
     // SAFETY: an old length of 0 duplicates a shared mapping and changes nothing else.
     let new = unsafe { libc::mremap(old, 0, range.len(), libc::MREMAP_MAYMOVE) };
-    assert!(
-        new != libc::MAP_FAILED,
-        "mremap: {}",
-        io::Error::last_os_error()
-    );
+    assert!(new != libc::MAP_FAILED, "mremap: {}", io::Error::last_os_error());
     new.expose_provenance()..new.addr() + range.len()
 }
 
@@ -230,27 +208,14 @@ fn shared_file() {
             // What is written to the file while tied is there afterwards, and the other way round.
             let space = mem.borrow();
             let at = covered.start * page();
-            let tie = space
-                .tie(at, &region(9, covered.len()), .., Access::ReadWrite)
-                .expect("tie");
-            mem.file_behind()
-                .write_all_at(b"written", at as u64 + 8)
-                .expect("write the file");
-            assert_bytes(
-                mem.start() + at,
-                &pattern(9, covered.len() * page()),
-                "tied",
-            );
+            let tie = space.tie(at, &region(9, covered.len()), .., Access::ReadWrite).expect("tie");
+            mem.file_behind().write_all_at(b"written", at as u64 + 8).expect("write the file");
+            assert_bytes(mem.start() + at, &pattern(9, covered.len() * page()), "tied");
             tie.untie().expect("untie");
-            assert_eq!(
-                &read(mem.start() + at + 8..mem.start() + at + 16)[..7],
-                b"written"
-            );
+            assert_eq!(&read(mem.start() + at + 8..mem.start() + at + 16)[..7], b"written");
             poke(mem.start() + at, 0x55);
             let mut byte = [0];
-            mem.file_behind()
-                .read_exact_at(&mut byte, at as u64)
-                .expect("read the file");
+            mem.file_behind().read_exact_at(&mut byte, at as u64).expect("read the file");
             assert_eq!(byte, [0x55]);
         }
     });
@@ -288,9 +253,7 @@ fn image_dropped_while_tied() {
         let mem = Memory::image(&image);
         write(mem.pages(3..4).start, &pattern(5, page()));
         let space = mem.borrow();
-        let tie = space
-            .tie(2 * page(), &region(9, 3), .., Access::CopyOnWrite)
-            .expect("tie");
+        let tie = space.tie(2 * page(), &region(9, 3), .., Access::CopyOnWrite).expect("tie");
         madvise(mem.all(), libc::MADV_DONTNEED).expect("DONTNEED");
         assert_bytes(tie.as_ptr().addr(), &pattern(9, 3 * page()), "the region");
         tie.untie().expect("untie");
@@ -308,13 +271,7 @@ fn several_mappings_at_once() {
         mem.fill(1);
         // Another object every four pages, with protections that change inside and across them.
         let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        map(
-            mem.pages(4..8).start,
-            4 * p,
-            PROT_READ | PROT_WRITE,
-            shared,
-            None,
-        );
+        map(mem.pages(4..8).start, 4 * p, PROT_READ | PROT_WRITE, shared, None);
         let file = memfd(&pattern(7, 16 * p));
         let file_shared = libc::MAP_SHARED;
         map_at(
@@ -326,14 +283,7 @@ fn several_mappings_at_once() {
             4 * p,
         );
         let image = libc::MAP_PRIVATE;
-        map_at(
-            mem.pages(12..16).start,
-            4 * p,
-            PROT_READ | PROT_WRITE,
-            image,
-            Some(&file),
-            8 * p,
-        );
+        map_at(mem.pages(12..16).start, 4 * p, PROT_READ | PROT_WRITE, image, Some(&file), 8 * p);
         write(mem.pages(4..8).start, &pattern(3, 4 * p));
         write(mem.pages(13..14).start, &pattern(4, p));
         mprotect(mem.pages(2..5), PROT_READ);
@@ -349,11 +299,7 @@ fn several_mappings_at_once() {
         expected[13 * p..14 * p].copy_from_slice(&pattern(4, p));
         assert_bytes(mem.start(), &expected, "several mappings");
         madvise(mem.pages(12..16), libc::MADV_DONTNEED).expect("DONTNEED");
-        assert_bytes(
-            mem.pages(12..16).start,
-            &pattern(7, 16 * p)[8 * p..12 * p],
-            "its image",
-        );
+        assert_bytes(mem.pages(12..16).start, &pattern(7, 16 * p)[8 * p..12 * p], "its image");
     });
 }
 
@@ -366,15 +312,9 @@ fn reserved_space() {
         assert_eq!(space.as_ptr().addr() % HUGE, 0, "2 MiB aligned");
         let start = space.as_ptr().addr();
         let all = [start..start + 16 * p];
-        assert_eq!(
-            perms(start - p..start + 17 * p),
-            vec!["---p"; 18],
-            "guards on both sides"
-        );
+        assert_eq!(perms(start - p..start + 17 * p), vec!["---p"; 18], "guards on both sides");
         let before = Picture::take(&all);
-        let tie = space
-            .tie(4 * p, &region(9, 4), .., Access::ReadWrite)
-            .expect("tie");
+        let tie = space.tie(4 * p, &region(9, 4), .., Access::ReadWrite).expect("tie");
         tie.untie().expect("untie");
         before.assert_same(&Picture::take(&all), "untouched reservation");
 
@@ -382,9 +322,7 @@ fn reserved_space() {
         write(start + 2 * p, &pattern(1, 8 * p));
         let before = Picture::take(&all);
         for (at, pages) in [(0, 16), (1, 4), (2, 8), (5, 1), (8, 6)] {
-            let tie = space
-                .tie(at * p, &region(9, pages), .., Access::ReadOnly)
-                .expect("tie");
+            let tie = space.tie(at * p, &region(9, pages), .., Access::ReadOnly).expect("tie");
             assert_bytes(start + at * p, &pattern(9, pages * p), "tied");
             tie.untie().expect("untie");
             before.assert_same(&Picture::take(&all), "a used reservation");
@@ -397,9 +335,7 @@ fn reserved_space() {
 
 /// Locks, or says that this machine does not let it.
 fn lock_or_skip(range: Range<usize>) -> bool {
-    mlock(range)
-        .inspect_err(|e| skip(format_args!("mlock: {e}")))
-        .is_ok()
+    mlock(range).inspect_err(|e| skip(format_args!("mlock: {e}"))).is_ok()
 }
 
 #[test]
@@ -430,9 +366,7 @@ fn locked_memory() {
             let region = region(9, covered.len());
             let space = mem.borrow();
             for access in ACCESSES {
-                let tie = space
-                    .tie(covered.start * p, &region, .., access)
-                    .expect("tie");
+                let tie = space.tie(covered.start * p, &region, .., access).expect("tie");
                 assert_eq!(
                     locked(),
                     (locked_pages.len() - tied_and_locked) * p,
@@ -513,11 +447,7 @@ fn locked_memory_discarded() {
         let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
         let tie = space.tie(4 * p, &region(9, 4), .., how).expect("tie");
         let untied = |i: usize| !(4..8).contains(&i);
-        assert_eq!(
-            flagged(mem.all(), "lo"),
-            Vec::from_iter((0..16).map(untied)),
-            "while tied"
-        );
+        assert_eq!(flagged(mem.all(), "lo"), Vec::from_iter((0..16).map(untied)), "while tied");
         assert_eq!(locked(), 12 * p);
         tie.untie().expect("untie");
         bytes[4 * p..8 * p].fill(0);
@@ -544,27 +474,13 @@ fn lock_on_fault_becomes_a_full_lock() {
             return skip(format_args!("mlock2: {}", io::Error::last_os_error()));
         }
         let space = mem.borrow();
-        let tie = space
-            .tie(0, &region(9, 4), .., Access::ReadWrite)
-            .expect("tie");
+        let tie = space.tie(0, &region(9, 4), .., Access::ReadWrite).expect("tie");
         tie.untie().expect("untie");
         assert!(has_flag(mem.start(), "lo"), "locked again");
         assert_eq!(locked(), mem.len());
-        assert_eq!(
-            resident(mem.pages(0..4)),
-            [true; 4],
-            "a full lock brings the pages in"
-        );
-        assert_eq!(
-            resident(mem.pages(4..8)),
-            [false; 4],
-            "the neighbours were left alone"
-        );
-        assert_bytes(
-            mem.start(),
-            &pattern(1, page()),
-            "the page that was touched",
-        );
+        assert_eq!(resident(mem.pages(0..4)), [true; 4], "a full lock brings the pages in");
+        assert_eq!(resident(mem.pages(4..8)), [false; 4], "the neighbours were left alone");
+        assert_bytes(mem.start(), &pattern(1, page()), "the page that was touched");
         assert_zero(mem.pages(1..8), "the others");
     });
 }
@@ -592,10 +508,7 @@ fn protection_changed_by_the_engine_while_tied() {
                 };
                 let changed = if access == Access::ReadOnly { RW } else { RO };
                 assert_eq!(
-                    perms(mem.pages(4..12))
-                        .iter()
-                        .filter(|s| s[..2] == left[..2])
-                        .count(),
+                    perms(mem.pages(4..12)).iter().filter(|s| s[..2] == left[..2]).count(),
                     8
                 );
                 mprotect(mem.pages(5..7), other);
@@ -610,11 +523,7 @@ fn protection_changed_by_the_engine_while_tied() {
                     expected[4 * p..12 * p].fill(0);
                 }
                 mprotect(mem.all(), PROT_READ);
-                assert_bytes(
-                    mem.start(),
-                    &expected,
-                    format_args!("{covered:?}, {access:?}"),
-                );
+                assert_bytes(mem.start(), &expected, format_args!("{covered:?}, {access:?}"));
             }
         }
     });
@@ -681,9 +590,7 @@ fn a_change_to_the_protection_of_the_tie_leaves_no_trace() {
         mem.fill(1);
         mprotect(mem.all(), PROT_NONE);
         let space = mem.borrow();
-        let tie = space
-            .tie(2 * p, &region(9, 4), .., Access::ReadWrite)
-            .expect("tie");
+        let tie = space.tie(2 * p, &region(9, 4), .., Access::ReadWrite).expect("tie");
         mprotect(mem.pages(2..6), PROT_READ | PROT_WRITE);
         tie.untie().expect("untie");
         assert_eq!(perms(mem.all()), [NONE; 8]);
@@ -705,10 +612,7 @@ fn protections_over_several_mappings() {
             let mut wanted = perms(mem.all());
             for _ in 0..3 {
                 let tie = space.tie(3 * p, &region(9, 10), .., how).expect("tie");
-                assert!(
-                    perms(mem.pages(3..13)).iter().all(|s| s == "rw-s"),
-                    "one protection"
-                );
+                assert!(perms(mem.pages(3..13)).iter().all(|s| s == "rw-s"), "one protection");
                 tie.untie().expect("untie");
                 assert_eq!(perms(mem.all()), wanted, "{covered:?}: as covered");
             }
@@ -721,11 +625,7 @@ fn protections_over_several_mappings() {
             tie.untie().expect("untie");
             wanted[5..9].fill(RO.to_owned());
             wanted[11] = NONE.to_owned();
-            assert_eq!(
-                perms(mem.all()),
-                wanted,
-                "{covered:?}: as covered and as changed"
-            );
+            assert_eq!(perms(mem.all()), wanted, "{covered:?}: as covered and as changed");
             if covered == Covered::Discard {
                 expected[3 * p..13 * p].fill(0);
             }
@@ -746,9 +646,7 @@ fn protection_of_now_on_an_image_and_on_shared_memory() {
         ] {
             let bytes = mem.fill(3);
             let space = mem.borrow();
-            let tie = space
-                .tie(p, &region(9, 6), .., Access::ReadWrite)
-                .expect("tie");
+            let tie = space.tie(p, &region(9, 6), .., Access::ReadWrite).expect("tie");
             mprotect(mem.pages(2..4), PROT_READ);
             mprotect(mem.pages(5..6), PROT_NONE);
             tie.untie().expect("untie");
@@ -778,11 +676,7 @@ fn retie_keeps_what_is_covered() {
                 tie.retie(region, offset * p).expect("retie");
                 assert_eq!(tie.offset(), offset * p);
                 let expected = &pattern(seed, 16 * p)[offset * p..(offset + 8) * p];
-                assert_bytes(
-                    tie.as_ptr().addr(),
-                    expected,
-                    "the access's own protection is back",
-                );
+                assert_bytes(tie.as_ptr().addr(), expected, "the access's own protection is back");
             }
             tie.untie().expect("untie");
             before.assert_same(&Picture::take(&[mem.arena()]), "after reties");
@@ -794,14 +688,7 @@ fn retie_keeps_what_is_covered() {
 fn neighbours_untied_in_any_order() {
     alone(|| {
         let p = page();
-        for order in [
-            [0, 1, 2],
-            [0, 2, 1],
-            [1, 0, 2],
-            [1, 2, 0],
-            [2, 0, 1],
-            [2, 1, 0],
-        ] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mem = Memory::private(16);
             let bytes = mem.fill(1);
             mprotect(mem.pages(5..6), PROT_READ);
@@ -811,12 +698,7 @@ fn neighbours_untied_in_any_order() {
             let tied = |i: usize| (2 + 3 * i)..(5 + 3 * i);
             let mut ties: Vec<Option<Tie>> = (0..3)
                 .map(|i| {
-                    space.tie(
-                        tied(i).start * p,
-                        &region,
-                        i * p..(i + 3) * p,
-                        Access::ReadWrite,
-                    )
+                    space.tie(tied(i).start * p, &region, i * p..(i + 3) * p, Access::ReadWrite)
                 })
                 .map(|tie| Some(tie.expect("tie")))
                 .collect();
@@ -840,18 +722,8 @@ fn ties_overtaken_by_other_ties() {
         let region = region(9, 32);
         let space = mem.borrow();
         let before = Picture::take(&[mem.arena()]);
-        let stays = space
-            .tie(10 * p, &region, ..2 * p, Access::ReadWrite)
-            .expect("tie");
-        for (first, end) in [
-            (0, 10),
-            (2, 5),
-            (4, 10),
-            (12, 30),
-            (12, 13),
-            (14, 32),
-            (20, 22),
-        ] {
+        let stays = space.tie(10 * p, &region, ..2 * p, Access::ReadWrite).expect("tie");
+        for (first, end) in [(0, 10), (2, 5), (4, 10), (12, 30), (12, 13), (14, 32), (20, 22)] {
             let tie = space.tie(first * p, &region, first * p..end * p, Access::CopyOnWrite);
             let tie = tie.expect("tie");
             poke(tie.as_ptr().addr(), 0x11);
@@ -875,15 +747,9 @@ fn nothing_piles_up() {
         for i in 0..300 {
             let pages = [1, 16, 64, 3][i % 4];
             let first = (i * 7) % (65 - pages);
-            let tie = space
-                .tie(first * p, &region, ..pages * p, ACCESSES[i % 3])
-                .expect("tie");
+            let tie = space.tie(first * p, &region, ..pages * p, ACCESSES[i % 3]).expect("tie");
             peek(tie.as_ptr().addr());
-            if i % 2 == 0 {
-                tie.untie().expect("untie")
-            } else {
-                drop(tie)
-            }
+            if i % 2 == 0 { tie.untie().expect("untie") } else { drop(tie) }
         }
         before.assert_same(&Picture::take(&[mem.arena()]), "after 300 ties");
         assert_eq!(descriptors(), open, "open descriptors");
@@ -919,11 +785,7 @@ fn discard_leaves_zeros() {
                     assert_bytes(mem.start(), &expected, format_args!("{what}: {covered:?}"));
                     let now = maps_in(mem.arena());
                     assert_eq!(now, lines, "{what}, {covered:?}: one with its neighbours");
-                    assert_eq!(
-                        maps().len(),
-                        before,
-                        "{what}, {covered:?}: number of mappings"
-                    );
+                    assert_eq!(maps().len(), before, "{what}, {covered:?}: number of mappings");
                 }
             }
         }
@@ -942,16 +804,11 @@ fn discard_brings_the_protection_back() {
         let (wanted, lines) = (perms(mem.all()), maps_in(mem.arena()));
         for (first, end) in [(5, 6), (9, 11), (2, 10), (0, 16)] {
             let region = region(9, end - first);
-            let tie = space
-                .tie(first * p, &region, .., discarding(Access::ReadWrite))
-                .expect("tie");
+            let tie =
+                space.tie(first * p, &region, .., discarding(Access::ReadWrite)).expect("tie");
             tie.untie().expect("untie");
             assert_eq!(perms(mem.all()), wanted, "pages {first}..{end}");
-            assert_eq!(
-                maps_in(mem.arena()),
-                lines,
-                "pages {first}..{end}: mappings"
-            );
+            assert_eq!(maps_in(mem.arena()), lines, "pages {first}..{end}: mappings");
             expected[first * p..end * p].fill(0);
         }
         mprotect(mem.all(), PROT_READ);
@@ -973,9 +830,8 @@ fn discard_in_a_reserved_space() {
             }
             let before = maps();
             for at in [0, 5, 12] {
-                let tie = space
-                    .tie(at * p, &region, .., discarding(Access::ReadWrite))
-                    .expect("tie");
+                let tie =
+                    space.tie(at * p, &region, .., discarding(Access::ReadWrite)).expect("tie");
                 tie.untie().expect("untie");
                 assert_eq!(maps().len(), before.len(), "number of mappings");
             }
@@ -998,28 +854,22 @@ fn merges_from_the_second_time(mem: &Memory, what: &str) {
     let region = region(9, 4);
     let mut counts = Vec::new();
     for first in [4, 4, 20, 40, 20, 60] {
-        let tie = space
-            .tie(first * p, &region, .., discarding(Access::ReadWrite))
-            .expect("tie");
+        let tie = space.tie(first * p, &region, .., discarding(Access::ReadWrite)).expect("tie");
         tie.untie().expect("untie");
         assert_zero(mem.pages(first..first + 4), what);
         counts.push(maps_in(mem.arena()).len());
     }
     // Two guards and the memory; the first tie may have left a piece of its own.
     assert!(counts[0] <= 5, "{what}: {counts:?}");
-    assert!(
-        counts[1..].iter().all(|c| *c <= counts[0]),
-        "{what}: {counts:?}"
-    );
+    assert!(counts[1..].iter().all(|c| *c <= counts[0]), "{what}: {counts:?}");
 }
 
 #[test]
 fn discard_merges_with_memory_that_has_advice() {
     alone(|| {
-        for (name, advice) in [
-            ("hugepage", libc::MADV_HUGEPAGE),
-            ("nohugepage", libc::MADV_NOHUGEPAGE),
-        ] {
+        for (name, advice) in
+            [("hugepage", libc::MADV_HUGEPAGE), ("nohugepage", libc::MADV_NOHUGEPAGE)]
+        {
             for make in [Memory::private as fn(usize) -> Memory, Memory::accounted] {
                 let mem = make(64);
                 if let Err(error) = madvise(mem.all(), advice) {
@@ -1075,19 +925,9 @@ fn name_memory(mem: &Memory, name: &CStr) -> io::Result<()> {
     let (start, len) = (mem.start(), mem.len());
     // SAFETY: the name is a C string, and naming memory changes no byte.
     let rc = unsafe {
-        libc::prctl(
-            libc::PR_SET_VMA,
-            libc::PR_SET_VMA_ANON_NAME,
-            start,
-            len,
-            name.as_ptr(),
-        )
+        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, start, len, name.as_ptr())
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[test]
@@ -1118,9 +958,7 @@ fn kept_and_discarded_side_by_side() {
         let mut expected = mem.fill(1);
         let region: Region = region(9, 8);
         let space = mem.borrow();
-        let kept = space
-            .tie(2 * p, &region, ..3 * p, Access::ReadWrite)
-            .expect("tie");
+        let kept = space.tie(2 * p, &region, ..3 * p, Access::ReadWrite).expect("tie");
         let gone = space.tie(5 * p, &region, 3 * p..6 * p, discarding(Access::ReadWrite));
         let gone = gone.expect("tie");
         drop(gone);

@@ -32,9 +32,7 @@ struct Maps {
 impl Maps {
     fn new(limit: usize) -> Self {
         // A line of the filler is 49 bytes or less; others are longer, and few.
-        Self {
-            text: vec![0; 64 * limit + (1 << 20)],
-        }
+        Self { text: vec![0; 64 * limit + (1 << 20)] }
     }
 
     /// All lines.
@@ -42,9 +40,7 @@ impl Maps {
         let mut file = File::open("/proc/self/maps").expect("the list of mappings");
         let mut len = 0;
         loop {
-            let got = file
-                .read(&mut self.text[len..])
-                .expect("read the list of mappings");
+            let got = file.read(&mut self.text[len..]).expect("read the list of mappings");
             if got == 0 {
                 assert!(len < self.text.len(), "the list of mappings is too long");
                 return &self.text[..len];
@@ -90,30 +86,21 @@ fn first_at_least(text: &[u8], addr: usize) -> usize {
     let (mut low, mut high) = (0, text.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        let start = text[low..middle]
-            .iter()
-            .rposition(|&b| b == b'\n')
-            .map_or(low, |i| low + i + 1);
+        let start =
+            text[low..middle].iter().rposition(|&b| b == b'\n').map_or(low, |i| low + i + 1);
         let end = newline(text, start).expect("every line ends") + 1;
         let (_, rest) = hex(&text[start..]);
-        if hex(&rest[1..]).0 > addr {
-            high = start
-        } else {
-            low = end
-        }
+        if hex(&rest[1..]).0 > addr { high = start } else { low = end }
     }
     low
 }
 
 /// A hexadecimal number, and what follows it.
 fn hex(text: &[u8]) -> (usize, &[u8]) {
-    let digits = text
+    let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let value = text[..digits]
         .iter()
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
-    let value = text[..digits].iter().fold(0, |value, byte| {
-        (value << 4) + (byte & 15) as usize + 9 * (byte >> 6) as usize
-    });
+        .fold(0, |value, byte| (value << 4) + (byte & 15) as usize + 9 * (byte >> 6) as usize);
     (value, &text[digits..])
 }
 
@@ -139,9 +126,7 @@ impl Filler {
             .parse()
             .expect("a number");
         if limit > LARGEST {
-            child::say(&format!(
-                "skipped: limits: vm.max_map_count is {limit}, too many to fill"
-            ));
+            child::say(&format!("skipped: limits: vm.max_map_count is {limit}, too many to fill"));
             return None;
         }
         lay_heap_aside();
@@ -156,22 +141,13 @@ impl Filler {
             mprotect(addr..addr + page(), PROT_READ);
         }
         let singles = Vec::with_capacity(room + 4096);
-        Some(Self {
-            limit,
-            before,
-            maps,
-            bulk: start..start + len,
-            singles,
-        })
+        Some(Self { limit, before, maps, bulk: start..start + len, singles })
     }
 
     /// Maps pages until the kernel refuses, which must be for their number.
     fn fill(&mut self) {
         while let Some(addr) = Self::single() {
-            assert!(
-                self.singles.len() < self.singles.capacity(),
-                "no limit was met"
-            );
+            assert!(self.singles.len() < self.singles.capacity(), "no limit was met");
             self.singles.push(addr);
         }
         let errno = io::Error::last_os_error().raw_os_error();
@@ -198,11 +174,7 @@ impl Filler {
     fn assert_full(&mut self) {
         assert_eq!(Self::single(), None, "there is room for a mapping");
         let count = self.maps.count();
-        assert!(
-            count >= self.limit,
-            "refused at {count} mappings of {}",
-            self.limit
-        );
+        assert!(count >= self.limit, "refused at {count} mappings of {}", self.limit);
     }
 
     /// What is mapped besides the filler, and the lines of `range`.
@@ -289,10 +261,7 @@ impl Scene {
     }
 
     fn hidden(self) -> Self {
-        let region = Region::builder()
-            .hide_from_fork(true)
-            .build(self.region.len())
-            .unwrap();
+        let region = Region::builder().hide_from_fork(true).build(self.region.len()).unwrap();
         region.write_at(0, &pattern(1, region.len())).unwrap();
         Self { region, ..self }
     }
@@ -310,9 +279,7 @@ impl Scene {
     }
 
     fn tie(&mut self) {
-        let tie = self
-            .try_tie()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let tie = self.try_tie().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let addr = tie.as_ptr().expose_provenance();
         assert_bytes(addr, &pattern(1, tie.len()), self.name);
         (self.meddle)(self.space(), addr..addr + tie.len());
@@ -324,14 +291,10 @@ impl Scene {
         let name = self.name;
         let tie = self.tie.take().expect("a tie");
         match end {
-            End::Untie => tie
-                .untie()
-                .unwrap_or_else(|error| panic!("{name}: {error}")),
+            End::Untie => tie.untie().unwrap_or_else(|error| panic!("{name}: {error}")),
             End::Drop => drop(tie),
             End::UntieAll => {
-                self.space()
-                    .untie_all()
-                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+                self.space().untie_all().unwrap_or_else(|error| panic!("{name}: {error}"));
                 assert!(!tie.is_live(), "{name}");
             }
             End::SpaceDrop => {
@@ -356,24 +319,15 @@ impl Scene {
                 bytes.extend(range.step_by(page()).map(|addr| (addr, sum(addr))));
             }
         }
-        (
-            count,
-            View {
-                lines,
-                bytes,
-                locked: common::locked(),
-            },
-        )
+        (count, View { lines, bytes, locked: common::locked() })
     }
 }
 
 /// A sum of some of a page's bytes: its ends and places in between.
 fn sum(addr: usize) -> u64 {
     let offsets = (0..page()).step_by(509).chain([1, page() - 1]);
-    offsets.fold(7, |sum: u64, offset| {
-        sum.wrapping_mul(31)
-            .wrapping_add(peek(addr + offset).into())
-    })
+    offsets
+        .fold(7, |sum: u64, offset| sum.wrapping_mul(31).wrapping_add(peek(addr + offset).into()))
 }
 
 /// How a tie ends.
@@ -407,20 +361,8 @@ fn scenes() -> Vec<Scene> {
         let file = common::memfd(&pattern(5, 2 * page()));
         let rw = PROT_READ | PROT_WRITE;
         common::map(memory.pages(3..5).start, 2 * page(), rw, shared, None);
-        common::map(
-            memory.pages(6..8).start,
-            2 * page(),
-            rw,
-            libc::MAP_PRIVATE,
-            Some(&file),
-        );
-        common::map(
-            memory.pages(8..9).start,
-            page(),
-            rw,
-            libc::MAP_SHARED,
-            Some(&file),
-        );
+        common::map(memory.pages(6..8).start, 2 * page(), rw, libc::MAP_PRIVATE, Some(&file));
+        common::map(memory.pages(8..9).start, page(), rw, libc::MAP_SHARED, Some(&file));
         poke(memory.pages(3..4).start, 3);
         poke(memory.pages(6..7).start, 4);
         memory
@@ -457,19 +399,9 @@ fn scenes() -> Vec<Scene> {
             4,
             discard,
         ),
-        Scene::borrowed(
-            "read-only",
-            anonymous(8),
-            4,
-            TieOptions::new(Access::ReadOnly),
-        ),
-        Scene::borrowed(
-            "copy-on-write",
-            anonymous(8),
-            4,
-            TieOptions::new(Access::CopyOnWrite),
-        )
-        .meddled(|_, tied| poke(tied.start + page(), 1)),
+        Scene::borrowed("read-only", anonymous(8), 4, TieOptions::new(Access::ReadOnly)),
+        Scene::borrowed("copy-on-write", anonymous(8), 4, TieOptions::new(Access::CopyOnWrite))
+            .meddled(|_, tied| poke(tied.start + page(), 1)),
         Scene::borrowed("concurrent", anonymous(8), 4, keep.concurrent(true)),
         Scene::borrowed("shared", filled(Memory::shared(8)), 4, keep),
         Scene::borrowed("image", image(), 4, keep),
@@ -488,18 +420,11 @@ fn scenes() -> Vec<Scene> {
         }),
         Scene::borrowed("40 protections", anonymous(44), 40, keep).meddled(|space, _| {
             for i in (2..42).step_by(2) {
-                space
-                    .protect(i * page()..(i + 1) * page(), Prot::Read)
-                    .unwrap();
+                space.protect(i * page()..(i + 1) * page(), Prot::Read).unwrap();
             }
         }),
-        Scene::borrowed(
-            "opened from outside",
-            anonymous(8),
-            4,
-            TieOptions::new(Access::ReadOnly),
-        )
-        .meddled(|_, tied| mprotect(tied, PROT_READ | PROT_WRITE)),
+        Scene::borrowed("opened from outside", anonymous(8), 4, TieOptions::new(Access::ReadOnly))
+            .meddled(|_, tied| mprotect(tied, PROT_READ | PROT_WRITE)),
         Scene::borrowed("large", large(), 2 * huge, keep),
         Scene::borrowed("large, discarded", large(), 2 * huge, discard),
         Scene::borrowed("hidden", anonymous(8), 4, keep).hidden(),
@@ -529,17 +454,10 @@ fn at_the_limit(body: fn(&mut Filler)) {
         filler.free(ROOM / 2);
         counts.push(filler.others(&(0..0)).0);
     }
-    assert_eq!(
-        counts[0], counts[1],
-        "mappings besides the filler after each round"
-    );
+    assert_eq!(counts[0], counts[1], "mappings besides the filler after each round");
     // With the last space gone the crate holds nothing that it did not hold at the start.
     let before = filler.before;
-    assert_eq!(
-        filler.clear().count(),
-        before,
-        "mappings after the filler went"
-    );
+    assert_eq!(filler.clear().count(), before, "mappings after the filler went");
 }
 
 fn every_tie_ends(filler: &mut Filler) {
@@ -576,11 +494,7 @@ fn every_tie_ends(filler: &mut Filler) {
         drop(scenes);
         filler.fill();
         filler.free(ROOM / 2);
-        assert_eq!(
-            filler.others(&(0..0)).0,
-            empty,
-            "mappings after the scenes of {end:?}"
-        );
+        assert_eq!(filler.others(&(0..0)).0, empty, "mappings after the scenes of {end:?}");
     }
     drop(anchor);
 }
@@ -602,10 +516,7 @@ fn assert_limit(error: &pagetie::Error, filler: &mut Filler, what: &str) {
     numbers.remove(limit.unwrap_or_else(|| panic!("{what}: no limit in \"{text}\"")));
     let count = filler.maps.count();
     let near = |&n: &usize| n.abs_diff(count) <= 64;
-    assert!(
-        numbers.iter().any(near),
-        "{what}: no count near {count} in \"{text}\""
-    );
+    assert!(numbers.iter().any(near), "{what}: no count near {count} in \"{text}\"");
 }
 
 fn a_tie_that_meets_the_limit(filler: &mut Filler) {
@@ -620,19 +531,15 @@ fn a_tie_that_meets_the_limit(filler: &mut Filler) {
         let name = scene.name;
         let before = scene.view(filler);
         let several = before.1.lines.len() > 4 && !name.contains("40");
-        let rooms: &[usize] = if several {
-            &[0, 1, 2, 3, 4, 5, 7, 9, 13, 26, 80]
-        } else {
-            &[0, 1, 2, 3, 80]
-        };
+        let rooms: &[usize] =
+            if several { &[0, 1, 2, 3, 4, 5, 7, 9, 13, 26, 80] } else { &[0, 1, 2, 3, 80] };
         for &room in rooms {
             filler.fill();
             filler.free(room);
             match scene.try_tie() {
                 Ok(tie) => {
                     assert_ne!(room, 0, "{name}: a tie was made without a mapping");
-                    tie.untie()
-                        .unwrap_or_else(|error| panic!("{name}, room for {room}: {error}"));
+                    tie.untie().unwrap_or_else(|error| panic!("{name}, room for {room}: {error}"));
                 }
                 Err(error) => {
                     assert_ne!(room, 80, "{name}, room for {room}: {error}");
@@ -700,9 +607,7 @@ fn other_verbs(filler: &mut Filler) {
         assert!(refused > 0);
 
         // Replaced, or as before; and untied in any case.
-        let mut tie = space
-            .tie(4 * page(), &region, ..2 * page(), Access::ReadWrite)
-            .unwrap();
+        let mut tie = space.tie(4 * page(), &region, ..2 * page(), Access::ReadWrite).unwrap();
         filler.fill();
         filler.assert_full();
         let shown = match tie.retie(&region, 4 * page()) {
@@ -722,9 +627,7 @@ fn other_verbs(filler: &mut Filler) {
         // A page in the middle of a mapping would be a mapping of its own.
         filler.fill();
         filler.assert_full();
-        let error = space
-            .protect(30 * page()..31 * page(), Prot::Read)
-            .expect_err("protect");
+        let error = space.protect(30 * page()..31 * page(), Prot::Read).expect_err("protect");
         assert_limit(&error, filler, "protect");
         assert_eq!(filler.others(&range), lines, "protect at the limit");
         filler.free(ROOM / 2);
@@ -758,16 +661,10 @@ fn used() -> usize {
 
 /// Runs `body` with no more than `room` bytes of addresses beyond those in use.
 fn with_room<T>(room: usize, body: impl FnOnce() -> T) -> T {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) }, 0);
-    let low = libc::rlimit {
-        rlim_cur: (used() + room) as libc::rlim_t,
-        ..limit
-    };
+    let low = libc::rlimit { rlim_cur: (used() + room) as libc::rlim_t, ..limit };
     // SAFETY: the limits are read only.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &low) }, 0);
     let result = body();

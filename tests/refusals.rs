@@ -5,14 +5,8 @@
 //! ties. It then looks at the error: kind, ranges, nearest valid values, and one line of text that
 //! carries the numbers.
 
-#![allow(
-    unsafe_code,
-    reason = "tests map and unmap memory of their own, as an engine would"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the tests look at the kernel past the crate"
-)]
+#![allow(unsafe_code, reason = "tests map and unmap memory of their own, as an engine would")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 #![allow(
     clippy::single_range_in_vec_init,
     reason = "what is watched is a list of ranges, of one sometimes"
@@ -62,16 +56,9 @@ fn refuse<T: Debug>(
     before.assert_same(&after, what);
     assert_eq!(ties_before, ties(spaces), "{what}: the list of ties");
     let text = error.to_string();
-    assert!(
-        !text.is_empty() && !text.contains('\n'),
-        "{what}: not one line of text: {text:?}"
-    );
+    assert!(!text.is_empty() && !text.contains('\n'), "{what}: not one line of text: {text:?}");
     assert!(!format!("{error:?}").is_empty());
-    Refusal {
-        what: what.to_owned(),
-        error,
-        text,
-    }
+    Refusal { what: what.to_owned(), error, text }
 }
 
 /// A space over whatever lies at an address, where it is to be refused.
@@ -105,43 +92,23 @@ impl Refusal {
         if kind != ErrorKind::Misaligned {
             assert_eq!(self.error.nearest(), None, "{}: {}", self.what, self.text);
         }
-        let met = matches!(
-            kind,
-            ErrorKind::Overlap | ErrorKind::NotMapped | ErrorKind::RefusedMemory
-        );
-        assert_eq!(
-            self.error.other_range().is_some(),
-            met,
-            "{}: {}",
-            self.what,
-            self.text
-        );
+        let met =
+            matches!(kind, ErrorKind::Overlap | ErrorKind::NotMapped | ErrorKind::RefusedMemory);
+        assert_eq!(self.error.other_range().is_some(), met, "{}: {}", self.what, self.text);
         self
     }
 
     /// The range asked for, in the error and in its text.
     #[track_caller]
     fn range(self, range: Range<usize>) -> Self {
-        assert_eq!(
-            self.error.range(),
-            Some(range.clone()),
-            "{}: {}",
-            self.what,
-            self.text
-        );
+        assert_eq!(self.error.range(), Some(range.clone()), "{}: {}", self.what, self.text);
         self.names(range)
     }
 
     /// The live range, the hole or the mapping that was met, in the error and in its text.
     #[track_caller]
     fn met(self, range: Range<usize>) -> Self {
-        assert_eq!(
-            self.error.other_range(),
-            Some(range.clone()),
-            "{}: {}",
-            self.what,
-            self.text
-        );
+        assert_eq!(self.error.other_range(), Some(range.clone()), "{}: {}", self.what, self.text);
         self.names(range)
     }
 
@@ -149,42 +116,20 @@ impl Refusal {
     fn names(self, range: Range<usize>) -> Self {
         let end = self.text.contains(&format!("{:#x}", range.end));
         let len = self.text.contains(&format!("{:#x}", range.len()));
-        assert!(
-            end || len,
-            "{}: no end or length of {range:#x?} in {:?}",
-            self.what,
-            self.text
-        );
+        assert!(end || len, "{}: no end or length of {range:#x?} in {:?}", self.what, self.text);
         self.says(&[range.start])
     }
 
     #[track_caller]
     fn nearest(self, below: usize, above: usize) -> Self {
-        assert_eq!(
-            self.error.nearest(),
-            Some((below, above)),
-            "{}: {}",
-            self.what,
-            self.text
-        );
+        assert_eq!(self.error.nearest(), Some((below, above)), "{}: {}", self.what, self.text);
         self.says(&[below, above])
     }
 
     #[track_caller]
     fn index(self, index: usize) -> Self {
-        assert_eq!(
-            self.error.index(),
-            Some(index),
-            "{}: {}",
-            self.what,
-            self.text
-        );
-        assert!(
-            self.text.contains(&index.to_string()),
-            "{}: {}",
-            self.what,
-            self.text
-        );
+        assert_eq!(self.error.index(), Some(index), "{}: {}", self.what, self.text);
+        assert!(self.text.contains(&index.to_string()), "{}: {}", self.what, self.text);
         self
     }
 
@@ -193,12 +138,7 @@ impl Refusal {
     fn says(self, numbers: &[usize]) -> Self {
         for number in numbers {
             let hex = format!("{number:#x}");
-            assert!(
-                self.text.contains(&hex),
-                "{}: no {hex} in {:?}",
-                self.what,
-                self.text
-            );
+            assert!(self.text.contains(&hex), "{}: no {hex} in {:?}", self.what, self.text);
         }
         self
     }
@@ -221,15 +161,8 @@ impl Scene {
         mem.fill(1);
         let region = region(2, Self::REGION_PAGES);
         let space = mem.borrow();
-        let tie = space
-            .tie(4 * page(), &region, ..4 * page(), access)
-            .expect("tie pages 4..8");
-        Self {
-            tie,
-            space,
-            region,
-            mem,
-        }
+        let tie = space.tie(4 * page(), &region, ..4 * page(), access).expect("tie pages 4..8");
+        Self { tie, space, region, mem }
     }
 
     #[track_caller]
@@ -241,9 +174,7 @@ impl Scene {
 
     #[track_caller]
     fn refuse_tie(&self, what: &str, at: usize, range: Range<usize>) -> Refusal {
-        self.refuse(what, || {
-            self.space.tie(at, &self.region, range, Access::ReadWrite)
-        })
+        self.refuse(what, || self.space.tie(at, &self.region, range, Access::ReadWrite))
     }
 }
 
@@ -294,10 +225,7 @@ fn misaligned_len() {
                 .says(&[2 * p + skew, p]);
         }
         // Less than a page: the value below is no length to ask for, and still the one below.
-        scene
-            .refuse_tie("half a page", 10 * p, 0..p / 2)
-            .is(ErrorKind::Misaligned)
-            .nearest(0, p);
+        scene.refuse_tie("half a page", 10 * p, 0..p / 2).is(ErrorKind::Misaligned).nearest(0, p);
     });
 }
 
@@ -306,21 +234,13 @@ fn misaligned_together() {
     alone(|| {
         let scene = Scene::new(Access::ReadWrite);
         let p = page();
-        for (at, offset, len) in [
-            (1, 1, 0),
-            (1, 0, 1),
-            (0, 1, 1),
-            (1, 1, 1),
-            (p - 1, 8, p / 2),
-        ] {
+        for (at, offset, len) in [(1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (p - 1, 8, p / 2)] {
             let (at, offset, len) = (10 * p + at, p + offset, p + len);
             let refusal = scene.refuse_tie("misaligned", at, offset..offset + len);
             let refusal = refusal.is(ErrorKind::Misaligned).says(&[p]);
             let (below, above) = refusal.error.nearest().expect("nearest values");
             assert!(
-                [at, offset, len]
-                    .iter()
-                    .any(|v| below < *v && *v < above && above - below == p),
+                [at, offset, len].iter().any(|v| below < *v && *v < above && above - below == p),
                 "{}: no value lies between {below:#x} and {above:#x}",
                 refusal.text
             );
@@ -337,18 +257,14 @@ fn misaligned_where_the_memory_is() {
         mem.fill(1);
         let region = region(2, 2);
         let p = page();
-        let space = mem
-            .try_borrow(mem.start() + 40..mem.start() + 8 * p)
-            .expect("borrow");
+        let space = mem.try_borrow(mem.start() + 40..mem.start() + 8 * p).expect("borrow");
         assert_eq!(space.len(), 8 * p - 40);
         refuse("a page of the space", &[mem.arena()], &[&space], || {
             space.tie(p, &region, ..p, Access::ReadWrite)
         })
         .is(ErrorKind::Misaligned)
         .nearest(p - 40, 2 * p - 40);
-        let tie = space
-            .tie(p - 40, &region, ..p, Access::ReadWrite)
-            .expect("a page of memory");
+        let tie = space.tie(p - 40, &region, ..p, Access::ReadWrite).expect("a page of memory");
         assert_eq!(tie.as_ptr().addr(), mem.start() + p);
         assert_bytes(mem.start() + p, &pattern(2, p), "the page tied");
         refuse("past the end by 40", &[mem.arena()], &[&space], || {
@@ -384,19 +300,13 @@ fn misaligned_elsewhere() {
             .refuse("reserve", || Space::reserve(p + 1))
             .is(ErrorKind::Misaligned)
             .nearest(p, 2 * p);
-        scene
-            .refuse("atomic", || u32_at(&scene.region, 2))
-            .is(ErrorKind::Misaligned)
-            .nearest(0, 4);
+        scene.refuse("atomic", || u32_at(&scene.region, 2)).is(ErrorKind::Misaligned).nearest(0, 4);
         scene
             .refuse("atomic", || u64_at(&scene.region, 12))
             .is(ErrorKind::Misaligned)
             .nearest(8, 16);
         let (before, region) = (Picture::take(&[scene.mem.arena()]), scene.region.clone());
-        let error = scene
-            .tie
-            .retie(&region, p + 8)
-            .expect_err("a misaligned offset");
+        let error = scene.tie.retie(&region, p + 8).expect_err("a misaligned offset");
         before.assert_same(&Picture::take(&[scene.mem.arena()]), "retie");
         assert_eq!(error.kind(), ErrorKind::Misaligned);
         assert_eq!(error.nearest(), Some((p, 2 * p)));
@@ -409,28 +319,16 @@ fn nothing_at_all() {
     alone(|| {
         let scene = Scene::new(Access::ReadWrite);
         let p = page();
-        scene
-            .refuse_tie("zero length", 10 * p, p..p)
-            .is(ErrorKind::Empty);
-        scene
-            .refuse_tie("zero length at the end", 16 * p, 8 * p..8 * p)
-            .is(ErrorKind::Empty);
+        scene.refuse_tie("zero length", 10 * p, p..p).is(ErrorKind::Empty);
+        scene.refuse_tie("zero length at the end", 16 * p, 8 * p..8 * p).is(ErrorKind::Empty);
         scene
             .refuse("protect nothing", || scene.space.protect(p..p, Prot::None))
             .is(ErrorKind::Empty);
+        scene.refuse("discard nothing", || scene.space.discard(p..p)).is(ErrorKind::Empty);
+        scene.refuse("region", || Region::new(0)).is(ErrorKind::Empty);
+        scene.refuse("reserve", || Space::reserve(0)).is(ErrorKind::Empty);
         scene
-            .refuse("discard nothing", || scene.space.discard(p..p))
-            .is(ErrorKind::Empty);
-        scene
-            .refuse("region", || Region::new(0))
-            .is(ErrorKind::Empty);
-        scene
-            .refuse("reserve", || Space::reserve(0))
-            .is(ErrorKind::Empty);
-        scene
-            .refuse("borrow", || {
-                scene.mem.try_borrow(scene.mem.start()..scene.mem.start())
-            })
+            .refuse("borrow", || scene.mem.try_borrow(scene.mem.start()..scene.mem.start()))
             .is(ErrorKind::Empty);
     });
 }
@@ -442,63 +340,29 @@ fn beyond_usize_max() {
         let p = page();
         let last = usize::MAX - p + 1;
         let beyond = ErrorKind::OutOfRange;
-        scene
-            .refuse_tie("at wraps", last, 0..2 * p)
-            .is(beyond)
-            .says(&[last]);
-        scene
-            .refuse_tie("at ends at the very end", last, 0..p)
-            .is(beyond)
-            .says(&[last]);
-        scene
-            .refuse_tie("offset", p, last - p..last)
-            .is(beyond)
-            .says(&[last - p]);
+        scene.refuse_tie("at wraps", last, 0..2 * p).is(beyond).says(&[last]);
+        scene.refuse_tie("at ends at the very end", last, 0..p).is(beyond).says(&[last]);
+        scene.refuse_tie("offset", p, last - p..last).is(beyond).says(&[last - p]);
         scene.refuse_tie("both", last, last - p..last).is(beyond);
         scene.refuse("an included end past the last number", || {
-            scene
-                .space
-                .tie(p, &scene.region, ..=usize::MAX, Access::ReadWrite)
+            scene.space.tie(p, &scene.region, ..=usize::MAX, Access::ReadWrite)
         });
         scene.refuse("an excluded start past the last number", || {
             let range = (Bound::Excluded(usize::MAX), Bound::Unbounded);
             scene.space.tie(p, &scene.region, range, Access::ReadWrite)
         });
-        scene
-            .refuse("protect", || {
-                scene.space.protect(last - p..last, Prot::None)
-            })
-            .is(beyond);
-        scene
-            .refuse("discard", || scene.space.discard(last - p..last))
-            .is(beyond);
-        scene
-            .refuse("inspect", || scene.space.inspect(last - p..last))
-            .is(beyond);
-        scene
-            .refuse("read", || scene.region.read_at(usize::MAX, &mut [0; 8]))
-            .is(beyond);
-        scene
-            .refuse("write", || scene.region.write_at(usize::MAX - 3, &[1; 8]))
-            .is(beyond);
-        scene
-            .refuse("bytes", || scene.region.bytes(usize::MAX - 8..usize::MAX))
-            .is(beyond);
-        scene
-            .refuse("region discard", || scene.region.discard(last - p..last))
-            .is(beyond);
-        scene
-            .refuse("prefetch", || scene.region.prefetch(last - p..last))
-            .is(beyond);
+        scene.refuse("protect", || scene.space.protect(last - p..last, Prot::None)).is(beyond);
+        scene.refuse("discard", || scene.space.discard(last - p..last)).is(beyond);
+        scene.refuse("inspect", || scene.space.inspect(last - p..last)).is(beyond);
+        scene.refuse("read", || scene.region.read_at(usize::MAX, &mut [0; 8])).is(beyond);
+        scene.refuse("write", || scene.region.write_at(usize::MAX - 3, &[1; 8])).is(beyond);
+        scene.refuse("bytes", || scene.region.bytes(usize::MAX - 8..usize::MAX)).is(beyond);
+        scene.refuse("region discard", || scene.region.discard(last - p..last)).is(beyond);
+        scene.refuse("prefetch", || scene.region.prefetch(last - p..last)).is(beyond);
         scene.refuse("grow", || scene.region.grow(last)).is(beyond);
         scene.refuse("a region of every address", || Region::new(last));
         scene.refuse("a space of every address", || Space::reserve(last));
-        for (start, len) in [
-            (last, 2 * p),
-            (last, p),
-            (scene.mem.start(), last),
-            (p, usize::MAX),
-        ] {
+        for (start, len) in [(last, 2 * p), (last, p), (scene.mem.start(), last), (p, usize::MAX)] {
             scene.refuse("borrow past the last address", || borrow(start, len));
         }
     });
@@ -527,74 +391,32 @@ fn past_the_end() {
         let mut scene = Scene::new(Access::ReadWrite);
         let p = page();
         let beyond = ErrorKind::OutOfRange;
+        scene.refuse_tie("at the end", 16 * p, 0..p).is(beyond).range(16 * p..17 * p);
+        scene.refuse_tie("over the end", 15 * p, 0..2 * p).is(beyond).range(15 * p..17 * p);
+        scene.refuse_tie("region's end", 10 * p, 8 * p..9 * p).is(beyond).says(&[8 * p]);
+        scene.refuse_tie("over the region's end", 10 * p, 7 * p..9 * p).is(beyond).says(&[8 * p]);
         scene
-            .refuse_tie("at the end", 16 * p, 0..p)
-            .is(beyond)
-            .range(16 * p..17 * p);
-        scene
-            .refuse_tie("over the end", 15 * p, 0..2 * p)
-            .is(beyond)
-            .range(15 * p..17 * p);
-        scene
-            .refuse_tie("region's end", 10 * p, 8 * p..9 * p)
-            .is(beyond)
-            .says(&[8 * p]);
-        scene
-            .refuse_tie("over the region's end", 10 * p, 7 * p..9 * p)
-            .is(beyond)
-            .says(&[8 * p]);
-        scene
-            .refuse("protect", || {
-                scene.space.protect(15 * p..17 * p, Prot::None)
-            })
+            .refuse("protect", || scene.space.protect(15 * p..17 * p, Prot::None))
             .is(beyond)
             .range(15 * p..17 * p);
         scene
             .refuse("discard", || scene.space.discard(15 * p..17 * p))
             .is(beyond)
             .range(15 * p..17 * p);
-        scene
-            .refuse("inspect", || scene.space.inspect(0..16 * p + 1))
-            .is(beyond);
+        scene.refuse("inspect", || scene.space.inspect(0..16 * p + 1)).is(beyond);
         let end = 8 * p;
-        scene
-            .refuse("read", || scene.region.read_at(end - 3, &mut [0; 4]))
-            .is(beyond)
-            .says(&[end]);
-        scene
-            .refuse("write", || scene.region.write_at(end - 3, &[1; 4]))
-            .is(beyond)
-            .says(&[end]);
-        scene
-            .refuse("write past", || scene.region.write_at(end, &[1]))
-            .is(beyond)
-            .says(&[end]);
-        scene
-            .refuse("bytes", || scene.region.bytes(..=end))
-            .is(beyond);
-        scene
-            .refuse("atomics", || {
-                scene.region.atomic_u8(end..end + 1).map(|_| ())
-            })
-            .is(beyond);
-        scene
-            .refuse("u32", || u32_at(&scene.region, end))
-            .is(beyond);
-        scene
-            .refuse("u64", || u64_at(&scene.region, end))
-            .is(beyond);
-        scene
-            .refuse("region discard", || scene.region.discard(7 * p..9 * p))
-            .is(beyond);
-        scene
-            .refuse("prefetch", || scene.region.prefetch(7 * p..9 * p))
-            .is(beyond);
+        scene.refuse("read", || scene.region.read_at(end - 3, &mut [0; 4])).is(beyond).says(&[end]);
+        scene.refuse("write", || scene.region.write_at(end - 3, &[1; 4])).is(beyond).says(&[end]);
+        scene.refuse("write past", || scene.region.write_at(end, &[1])).is(beyond).says(&[end]);
+        scene.refuse("bytes", || scene.region.bytes(..=end)).is(beyond);
+        scene.refuse("atomics", || scene.region.atomic_u8(end..end + 1).map(|_| ())).is(beyond);
+        scene.refuse("u32", || u32_at(&scene.region, end)).is(beyond);
+        scene.refuse("u64", || u64_at(&scene.region, end)).is(beyond);
+        scene.refuse("region discard", || scene.region.discard(7 * p..9 * p)).is(beyond);
+        scene.refuse("prefetch", || scene.region.prefetch(7 * p..9 * p)).is(beyond);
 
         let (before, region) = (Picture::take(&[scene.mem.arena()]), scene.region.clone());
-        let error = scene
-            .tie
-            .retie(&region, 5 * p)
-            .expect_err("four pages from page 5 of 8");
+        let error = scene.tie.retie(&region, 5 * p).expect_err("four pages from page 5 of 8");
         before.assert_same(&Picture::take(&[scene.mem.arena()]), "retie");
         assert_eq!(error.kind(), beyond);
         assert_eq!((scene.tie.offset(), scene.tie.is_live()), (0, true));
@@ -626,14 +448,9 @@ fn overlap_with_a_live_tie() {
                 .met(live.clone());
         }
         // The pages beside it are free.
-        let before = scene
-            .space
-            .tie(2 * p, &scene.region, ..2 * p, Access::ReadWrite)
-            .expect("before");
-        let after = scene
-            .space
-            .tie(8 * p, &scene.region, ..p, Access::ReadOnly)
-            .expect("after");
+        let before =
+            scene.space.tie(2 * p, &scene.region, ..2 * p, Access::ReadWrite).expect("before");
+        let after = scene.space.tie(8 * p, &scene.region, ..p, Access::ReadOnly).expect("after");
         assert!(before.is_live() && scene.tie.is_live() && after.is_live());
     });
 }
@@ -650,12 +467,7 @@ fn overlap_with_the_regions_own_view() {
         let watched = [view.clone()];
         for (at, offset) in [(0, 0), (0, 2), (3, 3), (7, 0)] {
             let refusal = refuse("the region's own view", &watched, &[&space], || {
-                space.tie(
-                    at * p,
-                    &region,
-                    offset * p..(offset + 1) * p,
-                    Access::ReadWrite,
-                )
+                space.tie(at * p, &region, offset * p..(offset + 1) * p, Access::ReadWrite)
             });
             refusal.is(ErrorKind::Overlap).range(at * p..(at + 1) * p);
         }
@@ -680,27 +492,22 @@ fn memory_of_another_space() {
             ("one page at its start", 2..5),
             ("one page at its end", 7..12),
         ] {
-            refuse(what, &[mem.arena()], &[&first], || {
-                mem.try_borrow(mem.pages(pages.clone()))
-            })
-            .is(ErrorKind::Overlap)
-            .range(mem.pages(pages.clone()))
-            .met(mem.pages(4..8));
+            refuse(what, &[mem.arena()], &[&first], || mem.try_borrow(mem.pages(pages.clone())))
+                .is(ErrorKind::Overlap)
+                .range(mem.pages(pages.clone()))
+                .met(mem.pages(4..8));
         }
         let before = mem.try_borrow(mem.pages(0..4)).expect("the pages before");
         let after = mem.try_borrow(mem.pages(8..16)).expect("the pages after");
         assert_eq!((before.len(), after.len()), (4 * page(), 8 * page()));
         drop(first);
-        mem.try_borrow(mem.pages(4..8))
-            .expect("the memory is free again");
+        mem.try_borrow(mem.pages(4..8)).expect("the memory is free again");
 
         // A reserved space is a live space like any other.
         let reserved = Space::reserve(4 * page()).expect("reserve");
         reserved.protect(.., Prot::ReadWrite).expect("open it");
-        refuse("reserved", &[], &[&reserved], || {
-            borrow(reserved.as_ptr().addr() + page(), page())
-        })
-        .is(ErrorKind::Overlap);
+        refuse("reserved", &[], &[&reserved], || borrow(reserved.as_ptr().addr() + page(), page()))
+            .is(ErrorKind::Overlap);
     });
 }
 
@@ -709,9 +516,7 @@ fn memory_of_another_space() {
 #[test]
 fn nowhere() {
     alone(|| {
-        refuse("NULL", &[], &[], || borrow(0, page()))
-            .is(ErrorKind::NotMapped)
-            .range(0..page());
+        refuse("NULL", &[], &[], || borrow(0, page())).is(ErrorKind::NotMapped).range(0..page());
     });
 }
 
@@ -721,30 +526,17 @@ fn holes() {
         let mem = Memory::private(8);
         mem.fill(1);
         unmap(mem.pages(3..4));
-        for (what, pages) in [
-            ("a hole", 3..4),
-            ("ends in a hole", 1..4),
-            ("starts in one", 3..6),
-            ("around", 0..8),
-        ] {
-            refuse(what, &[mem.arena()], &[], || {
-                mem.try_borrow(mem.pages(pages.clone()))
-            })
-            .is(ErrorKind::NotMapped)
-            .range(mem.pages(pages.clone()))
-            .met(mem.pages(3..4));
+        for (what, pages) in
+            [("a hole", 3..4), ("ends in a hole", 1..4), ("starts in one", 3..6), ("around", 0..8)]
+        {
+            refuse(what, &[mem.arena()], &[], || mem.try_borrow(mem.pages(pages.clone())))
+                .is(ErrorKind::NotMapped)
+                .range(mem.pages(pages.clone()))
+                .met(mem.pages(3..4));
         }
-        let space = mem
-            .try_borrow(mem.pages(4..8))
-            .expect("the pages after the hole");
+        let space = mem.try_borrow(mem.pages(4..8)).expect("the pages after the hole");
         assert_eq!(space.len(), 4 * page());
-        map(
-            mem.pages(3..4).start,
-            page(),
-            libc::PROT_NONE,
-            PRIVATE,
-            None,
-        );
+        map(mem.pages(3..4).start, page(), libc::PROT_NONE, PRIVATE, None);
     });
 }
 
@@ -776,11 +568,7 @@ fn holes_that_came_later() {
             .met(3 * p..4 * p);
         }
         let found = space.inspect(..).expect("inspect");
-        assert_eq!(
-            found.len(),
-            2,
-            "a hole is a gap between mappings: {found:?}"
-        );
+        assert_eq!(found.len(), 2, "a hole is a gap between mappings: {found:?}");
         drop(space);
         map(mem.pages(3..4).start, p, libc::PROT_NONE, PRIVATE, None);
     });
@@ -788,10 +576,7 @@ fn holes_that_came_later() {
 
 /// A page of memory that [`maps`] lists under `name`.
 fn page_of(name: &str) -> usize {
-    let line = maps()
-        .into_iter()
-        .find(|l| l.name == name)
-        .unwrap_or_else(|| panic!("no {name}"));
+    let line = maps().into_iter().find(|l| l.name == name).unwrap_or_else(|| panic!("no {name}"));
     line.range.end - page()
 }
 
@@ -803,19 +588,15 @@ fn stacks() {
         let local = 0u8;
         let own = pagetie::page::round_down(ptr::from_ref(&local).addr(), page());
         assert_eq!(map_of(own).name, "", "the test runs on a thread of its own");
-        for (what, start) in [
-            ("own stack", own),
-            ("the first thread's stack", page_of("[stack]")),
-        ] {
+        for (what, start) in [("own stack", own), ("the first thread's stack", page_of("[stack]"))]
+        {
             refuse(what, &[], &[], || borrow(start, page()))
                 .is(ErrorKind::RefusedMemory)
                 .range(start..start + page());
         }
         let line = map_of(own).range;
-        refuse("all of the own stack", &[], &[], || {
-            borrow(line.start, line.end - line.start)
-        })
-        .is(ErrorKind::RefusedMemory);
+        refuse("all of the own stack", &[], &[], || borrow(line.start, line.end - line.start))
+            .is(ErrorKind::RefusedMemory);
     });
 }
 
@@ -823,11 +604,9 @@ fn stacks() {
 fn heap() {
     alone(|| {
         let heap = page_of("[heap]");
-        refuse("[heap]", &[heap..heap + page()], &[], || {
-            borrow(heap, page())
-        })
-        .is(ErrorKind::RefusedMemory)
-        .range(heap..heap + page());
+        refuse("[heap]", &[heap..heap + page()], &[], || borrow(heap, page()))
+            .is(ErrorKind::RefusedMemory)
+            .range(heap..heap + page());
 
         // Pages of a block that stays allocated may be tied by who says so.
         let p = page();
@@ -840,9 +619,7 @@ fn heap() {
         write(block.addr(), &pattern(1, 4 * p));
         // SAFETY: the block is used by this test only and freed after the space is gone.
         let space = unsafe { Space::borrow_heap(block, 4 * p) }.expect("borrow_heap");
-        let tie = space
-            .tie(p, &region(2, 2), .., Access::ReadWrite)
-            .expect("tie two pages");
+        let tie = space.tie(p, &region(2, 2), .., Access::ReadWrite).expect("tie two pages");
         assert_bytes(block.addr() + p, &pattern(2, 2 * p), "tied");
         tie.untie().expect("untie");
         assert_bytes(block.addr(), &pattern(1, 4 * p), "untied");
@@ -856,33 +633,25 @@ fn heap() {
 fn executable() {
     alone(|| {
         let code = pagetie::page::round_down(executable as *const () as usize, page());
-        refuse("the program's code", &[code..code + page()], &[], || {
-            borrow(code, page())
-        })
-        .is(ErrorKind::RefusedMemory)
-        .range(code..code + page());
+        refuse("the program's code", &[code..code + page()], &[], || borrow(code, page()))
+            .is(ErrorKind::RefusedMemory)
+            .range(code..code + page());
 
         let mem = Memory::private(8);
         mem.fill(1);
         mprotect(mem.pages(3..4), libc::PROT_READ | libc::PROT_EXEC);
         for pages in [3..4, 0..4, 3..8, 0..8] {
-            refuse("code", &[mem.arena()], &[], || {
-                mem.try_borrow(mem.pages(pages.clone()))
-            })
-            .is(ErrorKind::RefusedMemory)
-            .range(mem.pages(pages));
+            refuse("code", &[mem.arena()], &[], || mem.try_borrow(mem.pages(pages.clone())))
+                .is(ErrorKind::RefusedMemory)
+                .range(mem.pages(pages));
         }
 
         // Pages that became executable after they were borrowed are not ours to protect.
-        let space = mem
-            .try_borrow(mem.pages(4..8))
-            .expect("pages that hold data");
+        let space = mem.try_borrow(mem.pages(4..8)).expect("pages that hold data");
         mprotect(mem.pages(6..7), libc::PROT_READ | libc::PROT_EXEC);
         for prot in [Prot::None, Prot::Read, Prot::ReadWrite] {
-            refuse("protect code", &[mem.arena()], &[&space], || {
-                space.protect(.., prot)
-            })
-            .is(ErrorKind::RefusedMemory);
+            refuse("protect code", &[mem.arena()], &[&space], || space.protect(.., prot))
+                .is(ErrorKind::RefusedMemory);
         }
     });
 }
@@ -898,11 +667,9 @@ fn hugetlb_memory() {
         let start = map(0, size, libc::PROT_READ | libc::PROT_WRITE, flags, None);
         poke(start, 7);
         for len in [page(), size] {
-            refuse("hugetlb", &[start..start + page()], &[], || {
-                borrow(start, len)
-            })
-            .is(ErrorKind::RefusedMemory)
-            .range(start..start + len);
+            refuse("hugetlb", &[start..start + page()], &[], || borrow(start, len))
+                .is(ErrorKind::RefusedMemory)
+                .range(start..start + len);
         }
         unmap(start..start + size);
     });
@@ -921,10 +688,8 @@ fn private_ties_of_a_huge_page_region() {
             .expect("a region of one huge page");
         let space = Space::reserve(2 * size).expect("reserve");
         for access in [Access::ReadOnly, Access::CopyOnWrite] {
-            refuse("private", &[], &[&space], || {
-                space.tie(0, &region, .., access)
-            })
-            .is(ErrorKind::Unsupported);
+            refuse("private", &[], &[&space], || space.tie(0, &region, .., access))
+                .is(ErrorKind::Unsupported);
         }
         refuse("a base page", &[], &[&space], || {
             space.tie(0, &region, ..page(), Access::ReadWrite)
@@ -935,10 +700,8 @@ fn private_ties_of_a_huge_page_region() {
             space.tie(page(), &region, .., Access::ReadWrite)
         })
         .is(ErrorKind::Misaligned);
-        refuse("discard a base page", &[], &[&space], || {
-            region.discard(..page())
-        })
-        .is(ErrorKind::Misaligned);
+        refuse("discard a base page", &[], &[&space], || region.discard(..page()))
+            .is(ErrorKind::Misaligned);
     });
 }
 
@@ -947,8 +710,7 @@ fn private_ties_of_a_huge_page_region() {
 /// A file of `pages` pages that holds `pattern(seed, ..)`, and its path.
 fn file(seed: u64, pages: usize) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(&pattern(seed, pages * page()))
-        .expect("fill it");
+    file.write_all(&pattern(seed, pages * page())).expect("fill it");
     file
 }
 
@@ -959,10 +721,7 @@ fn writing_to_a_read_only_region() {
         let mem = Memory::private(8);
         mem.fill(1);
         let space = mem.borrow();
-        let by_path = Region::builder()
-            .read_only(true)
-            .open(file.path())
-            .expect("open");
+        let by_path = Region::builder().read_only(true).open(file.path()).expect("open");
         let by_fd = Region::from_fd(File::open(file.path()).expect("open")).expect("from_fd");
         for region in [by_path, by_fd] {
             assert!(region.is_read_only());
@@ -970,28 +729,19 @@ fn writing_to_a_read_only_region() {
             let watched = [mem.arena(), view..view + region.len()];
             let no = ErrorKind::ReadOnly;
             let p = page();
-            refuse("tie", &watched, &[&space], || {
-                space.tie(p, &region, .., Access::ReadWrite)
-            })
-            .is(no)
-            .range(p..5 * p);
+            refuse("tie", &watched, &[&space], || space.tie(p, &region, .., Access::ReadWrite))
+                .is(no)
+                .range(p..5 * p);
             refuse("write_at", &watched, &[&space], || region.write_at(1, &[1])).is(no);
-            refuse("atomic_u8", &watched, &[&space], || {
-                region.atomic_u8(..).map(|_| ())
-            })
-            .is(no);
+            refuse("atomic_u8", &watched, &[&space], || region.atomic_u8(..).map(|_| ())).is(no);
             refuse("u32", &watched, &[&space], || u32_at(&region, 0)).is(no);
             refuse("u64", &watched, &[&space], || u64_at(&region, 0)).is(no);
             refuse("discard", &watched, &[&space], || region.discard(..p));
 
             // A tie that may be written cannot be moved to it either.
-            let mut tie = space
-                .tie(p, &common::region(4, 4), .., Access::ReadWrite)
-                .expect("tie");
+            let mut tie = space.tie(p, &common::region(4, 4), .., Access::ReadWrite).expect("tie");
             let before = Picture::take(&watched);
-            let error = tie
-                .retie(&region, 0)
-                .expect_err("read-write, of a read-only file");
+            let error = tie.retie(&region, 0).expect_err("read-write, of a read-only file");
             before.assert_same(&Picture::take(&watched), "retie");
             assert_eq!(error.kind(), no);
             tie.untie().expect("untie");
@@ -1001,10 +751,7 @@ fn writing_to_a_read_only_region() {
                 tie.untie().expect("untie");
             }
         }
-        assert_eq!(
-            fs::read(file.path()).expect("read the file"),
-            pattern(3, 4 * page())
-        );
+        assert_eq!(fs::read(file.path()).expect("read the file"), pattern(3, 4 * page()));
     });
 }
 
@@ -1031,14 +778,8 @@ fn writing_to_a_read_only_tie() {
                 .says(&[range.start]);
         }
         // Less than the tie has is granted, and back up to what it has.
-        scene
-            .space
-            .protect(4 * p..8 * p, Prot::None)
-            .expect("close it");
-        scene
-            .space
-            .protect(4 * p..8 * p, Prot::Read)
-            .expect("open it again");
+        scene.space.protect(4 * p..8 * p, Prot::None).expect("close it");
+        scene.space.protect(4 * p..8 * p, Prot::Read).expect("open it again");
         scene.region.discard(..p).expect("the host may");
         assert_zero(scene.mem.pages(4..5), "discarded by the host");
     });
@@ -1066,17 +807,13 @@ fn discard_of_untied_shared_memory() {
             mem.fill(1);
             let space = mem.borrow();
             let p = page();
-            refuse("shared", &[mem.arena()], &[&space], || {
-                space.discard(2 * p..4 * p)
-            })
-            .is(ErrorKind::Unsupported);
+            refuse("shared", &[mem.arena()], &[&space], || space.discard(2 * p..4 * p))
+                .is(ErrorKind::Unsupported);
             // Also where the pages before it could be discarded.
             let region = region(2, 2);
             let tie = space.tie(0, &region, .., Access::ReadWrite).expect("tie");
-            refuse("partly", &[mem.arena()], &[&space], || {
-                space.discard(0..3 * p)
-            })
-            .is(ErrorKind::Unsupported);
+            refuse("partly", &[mem.arena()], &[&space], || space.discard(0..3 * p))
+                .is(ErrorKind::Unsupported);
             space.discard(0..2 * p).expect("the tied pages alone");
             assert_zero(mem.pages(0..2), "discarded");
             tie.untie().expect("untie");
@@ -1098,23 +835,12 @@ fn discard_of_a_file() {
         let tie = space.tie(p, &region, .., Access::ReadWrite).expect("tie");
         let view = region.as_ptr().addr();
         let watched = [mem.arena(), view..view + region.len()];
-        let refused = refuse("Region::discard", &watched, &[&space], || {
-            region.discard(..p)
-        });
-        assert_eq!(
-            refused.error.kind(),
-            ErrorKind::Unsupported,
-            "{}",
-            refused.text
-        );
-        refuse("Space::discard", &watched, &[&space], || {
-            space.discard(p..2 * p)
-        })
-        .is(ErrorKind::Unsupported);
-        refuse("tied and untied", &watched, &[&space], || {
-            space.discard(0..2 * p)
-        })
-        .is(ErrorKind::Unsupported);
+        let refused = refuse("Region::discard", &watched, &[&space], || region.discard(..p));
+        assert_eq!(refused.error.kind(), ErrorKind::Unsupported, "{}", refused.text);
+        refuse("Space::discard", &watched, &[&space], || space.discard(p..2 * p))
+            .is(ErrorKind::Unsupported);
+        refuse("tied and untied", &watched, &[&space], || space.discard(0..2 * p))
+            .is(ErrorKind::Unsupported);
         tie.untie().expect("untie");
         assert_eq!(fs::read(file.path()).expect("read"), pattern(3, 4 * p));
 
@@ -1125,10 +851,7 @@ fn discard_of_a_file() {
         assert_bytes(tie.as_ptr().addr(), &pattern(3, 4 * p), "the file again");
         tie.untie().expect("untie");
 
-        let region = Region::builder()
-            .allow_discard(true)
-            .open(file.path())
-            .expect("open");
+        let region = Region::builder().allow_discard(true).open(file.path()).expect("open");
         if let Err(error) = region.discard(p..2 * p) {
             return skip(format_args!("the file system punches no holes: {error}"));
         }
@@ -1142,10 +865,7 @@ fn discard_of_a_file() {
 fn growth() {
     alone(|| {
         let p = page();
-        let region = Region::builder()
-            .max_len(8 * p)
-            .build(4 * p)
-            .expect("a region that grows");
+        let region = Region::builder().max_len(8 * p).build(4 * p).expect("a region that grows");
         region.write_at(0, &pattern(1, 4 * p)).expect("fill");
         let view = region.as_ptr().addr();
         let watched = [view..view + 4 * p];
@@ -1153,9 +873,7 @@ fn growth() {
         refuse("past max_len", &watched, &[], || region.grow(9 * p))
             .is(beyond)
             .says(&[9 * p, 8 * p]);
-        refuse("backwards", &watched, &[], || region.grow(3 * p))
-            .is(beyond)
-            .says(&[3 * p, 4 * p]);
+        refuse("backwards", &watched, &[], || region.grow(3 * p)).is(beyond).says(&[3 * p, 4 * p]);
         refuse("to nothing", &watched, &[], || region.grow(0));
         refuse("inside a page", &watched, &[], || region.grow(4 * p + 1))
             .is(ErrorKind::Misaligned)
@@ -1191,37 +909,23 @@ fn several_things_wrong_at_once() {
     // Order: NULL, misaligned, empty, out of range, ended, read-only, overlap.
     alone(|| {
         let file = file(3, 4);
-        let read_only = Region::builder()
-            .read_only(true)
-            .open(file.path())
-            .expect("open");
+        let read_only = Region::builder().read_only(true).open(file.path()).expect("open");
         let mut scene = Scene::new(Access::ReadOnly);
         let p = page();
         let tie = |what: &str, at, region: &Region, range: Range<usize>| {
-            scene.refuse(what, || {
-                scene
-                    .space
-                    .tie(at, region, range.clone(), Access::ReadWrite)
-            })
+            scene.refuse(what, || scene.space.tie(at, region, range.clone(), Access::ReadWrite))
         };
         tie("misaligned, empty", 1, &read_only, p..p).is(ErrorKind::Misaligned);
         tie("misaligned, out of range", 99 * p + 1, &read_only, 0..p).is(ErrorKind::Misaligned);
-        tie(
-            "misaligned, read-only, overlap",
-            4 * p + 1,
-            &read_only,
-            0..p,
-        )
-        .is(ErrorKind::Misaligned);
+        tie("misaligned, read-only, overlap", 4 * p + 1, &read_only, 0..p)
+            .is(ErrorKind::Misaligned);
         tie("empty, out of range", 99 * p, &read_only, 9 * p..9 * p).is(ErrorKind::Empty);
         tie("empty, read-only, overlap", 4 * p, &read_only, 0..0).is(ErrorKind::Empty);
         tie("out of range, read-only", 99 * p, &read_only, 0..p).is(ErrorKind::OutOfRange);
         tie("out of range, overlap", 4 * p, &read_only, 3 * p..9 * p).is(ErrorKind::OutOfRange);
         tie("read-only, overlap", 4 * p, &read_only, 0..p).is(ErrorKind::ReadOnly);
         let protect = |range: Range<usize>| {
-            scene.refuse("protect", || {
-                scene.space.protect(range.clone(), Prot::ReadWrite)
-            })
+            scene.refuse("protect", || scene.space.protect(range.clone(), Prot::ReadWrite))
         };
         protect(4 * p + 1..4 * p + 1).is(ErrorKind::Misaligned);
         protect(5 * p..5 * p).is(ErrorKind::Empty);
@@ -1232,18 +936,10 @@ fn several_things_wrong_at_once() {
         let bare = Memory::private(8);
         let first = bare.try_borrow(bare.pages(0..4)).expect("borrow");
         unmap(bare.pages(6..8));
-        refuse("a hole, another space", &[bare.arena()], &[&first], || {
-            bare.try_borrow(bare.all())
-        })
-        .is(ErrorKind::NotMapped);
+        refuse("a hole, another space", &[bare.arena()], &[&first], || bare.try_borrow(bare.all()))
+            .is(ErrorKind::NotMapped);
         drop(first);
-        map(
-            bare.pages(6..7).start,
-            2 * p,
-            libc::PROT_NONE,
-            PRIVATE,
-            None,
-        );
+        map(bare.pages(6..7).start, 2 * p, libc::PROT_NONE, PRIVATE, None);
         refuse("NULL, empty", &[], &[], || borrow(0, 0)).is(ErrorKind::NotMapped);
 
         // Ended comes after out of range and before read-only.
@@ -1267,61 +963,25 @@ fn several_things_wrong_at_once() {
 // ------------------------------------------------------------------------------ tie_all
 
 fn spec(at: usize, region: &Region, range: Range<usize>) -> TieSpec<'_> {
-    TieSpec {
-        at,
-        region,
-        range,
-        options: Access::ReadWrite.into(),
-    }
+    TieSpec { at, region, range, options: Access::ReadWrite.into() }
 }
 
 #[test]
 fn tie_all_names_the_item() {
     alone(|| {
         let file = file(3, 4);
-        let read_only = Region::builder()
-            .read_only(true)
-            .open(file.path())
-            .expect("open");
+        let read_only = Region::builder().read_only(true).open(file.path()).expect("open");
         let scene = Scene::new(Access::ReadWrite);
         let (p, region) = (page(), &scene.region);
-        let fine = [
-            spec(0, region, 0..p),
-            spec(p, region, p..2 * p),
-            spec(12 * p, region, 0..p),
-        ];
+        let fine = [spec(0, region, 0..p), spec(p, region, p..2 * p), spec(12 * p, region, 0..p)];
         let bad = [
-            (
-                "misaligned",
-                spec(9 * p + 1, region, 0..p),
-                ErrorKind::Misaligned,
-            ),
+            ("misaligned", spec(9 * p + 1, region, 0..p), ErrorKind::Misaligned),
             ("empty", spec(9 * p, region, p..p), ErrorKind::Empty),
-            (
-                "out of range",
-                spec(9 * p, region, 7 * p..9 * p),
-                ErrorKind::OutOfRange,
-            ),
-            (
-                "past the space",
-                spec(15 * p, region, 0..2 * p),
-                ErrorKind::OutOfRange,
-            ),
-            (
-                "read-only",
-                spec(9 * p, &read_only, 0..p),
-                ErrorKind::ReadOnly,
-            ),
-            (
-                "a live tie",
-                spec(7 * p, region, 0..2 * p),
-                ErrorKind::Overlap,
-            ),
-            (
-                "an item of the list",
-                spec(0, region, 0..2 * p),
-                ErrorKind::Overlap,
-            ),
+            ("out of range", spec(9 * p, region, 7 * p..9 * p), ErrorKind::OutOfRange),
+            ("past the space", spec(15 * p, region, 0..2 * p), ErrorKind::OutOfRange),
+            ("read-only", spec(9 * p, &read_only, 0..p), ErrorKind::ReadOnly),
+            ("a live tie", spec(7 * p, region, 0..2 * p), ErrorKind::Overlap),
+            ("an item of the list", spec(0, region, 0..2 * p), ErrorKind::Overlap),
         ];
         for (what, item, kind) in bad {
             for place in 0..=fine.len() {
@@ -1361,11 +1021,9 @@ fn tie_all_over_a_hole_changes_nothing() {
             for item in &mut specs {
                 item.options = TieOptions::new(Access::ReadWrite).covered(covered);
             }
-            refuse("a hole", &[mem.arena()], &[&space], || {
-                space.tie_all(&specs)
-            })
-            .is(ErrorKind::NotMapped)
-            .index(2);
+            refuse("a hole", &[mem.arena()], &[&space], || space.tie_all(&specs))
+                .is(ErrorKind::NotMapped)
+                .index(2);
         }
         drop(space);
         map(mem.pages(5..6).start, p, libc::PROT_NONE, PRIVATE, None);
@@ -1384,9 +1042,7 @@ fn tie_all_of_items_that_meet() {
             spec(2 * p, &region, 0..p),
             spec(5 * p, &region, 0..4 * p),
         ];
-        let refusal = refuse("one page", &[mem.arena()], &[&space], || {
-            space.tie_all(&specs)
-        });
+        let refusal = refuse("one page", &[mem.arena()], &[&space], || space.tie_all(&specs));
         let refusal = refusal.is(ErrorKind::Overlap);
         let index = refusal.error.index().expect("an index");
         let (range, met) = (refusal.error.range(), refusal.error.other_range());
@@ -1431,11 +1087,7 @@ fn tie_all_merges_neighbours() {
             tie.untie().expect("untie one");
             tied[i] = false;
             for (j, tied) in tied.iter().enumerate() {
-                let expected = if *tied {
-                    pattern(2, 4 * p)
-                } else {
-                    bytes[4 * p..8 * p].to_vec()
-                };
+                let expected = if *tied { pattern(2, 4 * p) } else { bytes[4 * p..8 * p].to_vec() };
                 assert_bytes(
                     mem.pages(4 + j..5 + j).start,
                     &expected[j * p..(j + 1) * p],
@@ -1472,19 +1124,11 @@ fn tie_all_merges_only_what_is_alike() {
             assert_bytes(mem.start() + spec.at, &whole[spec.range.clone()], "tied");
             assert_eq!(
                 tie.access(),
-                if spec.at == 2 * p {
-                    Access::CopyOnWrite
-                } else {
-                    Access::ReadWrite
-                }
+                if spec.at == 2 * p { Access::CopyOnWrite } else { Access::ReadWrite }
             );
         }
         poke(mem.start() + 2 * p, 0xee);
-        assert_eq!(
-            region_bytes(&region),
-            whole,
-            "the copy-on-write item keeps its own writes"
-        );
+        assert_eq!(region_bytes(&region), whole, "the copy-on-write item keeps its own writes");
         drop(ties);
         assert_zero(mem.pages(2..3), "covered: Discard");
         write(mem.start() + 2 * p, &pattern(1, 16 * p)[2 * p..3 * p]);
@@ -1499,9 +1143,5 @@ fn text_through_a_trait_object() {
     let mut text = String::new();
     write!(text, "{}", &error as &dyn std::error::Error).expect("write to a string");
     assert_eq!(text, error.to_string());
-    assert_eq!(
-        error,
-        Region::new(0).expect_err("no length"),
-        "equal questions, equal answers"
-    );
+    assert_eq!(error, Region::new(0).expect_err("no length"), "equal questions, equal answers");
 }

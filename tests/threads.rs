@@ -44,18 +44,12 @@ fn flood(region: &Region, offset: usize, pages: usize, value: u64) {
 /// Two threads read while a third reties: each word is an old one or a new one.
 fn readers_see_old_or_new(region: &Region, access: Access, rounds: u64) {
     const PAGES: usize = 4;
-    const VALUES: [u64; 3] = [
-        0x1111_1111_1111_1111,
-        0x2222_2222_2222_2222,
-        0x3333_3333_3333_3333,
-    ];
+    const VALUES: [u64; 3] = [0x1111_1111_1111_1111, 0x2222_2222_2222_2222, 0x3333_3333_3333_3333];
     for (i, value) in VALUES.into_iter().enumerate() {
         flood(region, i * PAGES * page(), PAGES, value);
     }
     let space = Space::reserve(8 * page()).unwrap();
-    let mut tie = space
-        .tie(2 * page(), region, ..PAGES * page(), access)
-        .unwrap();
+    let mut tie = space.tie(2 * page(), region, ..PAGES * page(), access).unwrap();
     let (start, len) = (tie.as_ptr().expose_provenance(), tie.len());
     let stop = AtomicBool::new(false);
     let seen = [const { [const { AtomicU64::new(0) }; VALUES.len()] }; 2];
@@ -77,11 +71,7 @@ fn readers_see_old_or_new(region: &Region, access: Access, rounds: u64) {
                 }
             });
         }
-        let all_seen = || {
-            seen.iter()
-                .flatten()
-                .all(|count| count.load(Ordering::Relaxed) > 0)
-        };
+        let all_seen = || seen.iter().flatten().all(|count| count.load(Ordering::Relaxed) > 0);
         let began = Instant::now();
         let mut round = 0;
         while round < rounds || !all_seen() {
@@ -97,15 +87,9 @@ fn readers_see_old_or_new(region: &Region, access: Access, rounds: u64) {
             }
         }
         drop(stopping);
-        let reads: u64 = seen
-            .iter()
-            .flatten()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum();
+        let reads: u64 = seen.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
         let time = began.elapsed();
-        child::say(&format!(
-            "measured: {round} reties under {reads} reads in {time:.1?}"
-        ));
+        child::say(&format!("measured: {round} reties under {reads} reads in {time:.1?}"));
     });
     tie.untie().unwrap();
 }
@@ -128,10 +112,7 @@ fn readers_see_old_or_new_bytes_through_every_access() {
     }
     child::lives("hidden from fork", || {
         // Its new alias is built aside and moved in: one system call over the old one too.
-        let region = Region::builder()
-            .hide_from_fork(true)
-            .build(12 * page())
-            .unwrap();
+        let region = Region::builder().hide_from_fork(true).build(12 * page()).unwrap();
         readers_see_old_or_new(&region, Access::ReadWrite, 10_000);
     });
     child::lives("a file", || {
@@ -164,9 +145,8 @@ fn count(start: usize, lane: usize, stop: &AtomicBool, progress: &AtomicU64) -> 
             let before =
                 word(start + page_index * page() + lane * 64).fetch_add(1, Ordering::Relaxed);
             tally.increments += 1;
-            let known = [COVERED, TIED]
-                .iter()
-                .any(|base| (*base..base + COVERED / 2).contains(&before));
+            let known =
+                [COVERED, TIED].iter().any(|base| (*base..base + COVERED / 2).contains(&before));
             if !known && tally.strange.is_none() {
                 tally.strange = Some(before);
             }
@@ -207,26 +187,16 @@ fn cycles(space: &Space, at: usize, how: TieOptions, cycles: usize) -> (u64, Opt
             tie.untie().unwrap();
         }
         drop(stopping);
-        counters
-            .into_iter()
-            .map(|counter| counter.join().unwrap())
-            .collect()
+        counters.into_iter().map(|counter| counter.join().unwrap()).collect()
     });
     let done: u64 = tallies.iter().map(|tally| tally.increments).sum();
     // A counter that was itself replaced may be below where it started.
     let landed = each().fold(0u64, |sum, offset| {
-        let covered = word(start + offset)
-            .load(Ordering::Relaxed)
-            .wrapping_sub(COVERED);
-        let tied = word(view + offset)
-            .load(Ordering::Relaxed)
-            .wrapping_sub(TIED);
+        let covered = word(start + offset).load(Ordering::Relaxed).wrapping_sub(COVERED);
+        let tied = word(view + offset).load(Ordering::Relaxed).wrapping_sub(TIED);
         sum.wrapping_add(covered).wrapping_add(tied)
     });
-    (
-        done.wrapping_sub(landed),
-        tallies.iter().find_map(|tally| tally.strange),
-    )
+    (done.wrapping_sub(landed), tallies.iter().find_map(|tally| tally.strange))
 }
 
 /// 10,000 cycles under two counting threads, which lose nothing and see no zero.
@@ -234,35 +204,20 @@ fn nothing_is_lost(memory: &Memory, how: TieOptions) {
     let space = memory.borrow();
     let began = Instant::now();
     let (lost, strange) = cycles(&space, page(), how, 10_000);
-    child::say(&format!(
-        "measured: 10,000 cycles in {:.1?}, {lost} lost",
-        began.elapsed()
-    ));
-    assert_eq!(
-        (lost, strange),
-        (0, None),
-        "increments lost, and a value that nobody stored"
-    );
+    child::say(&format!("measured: 10,000 cycles in {:.1?}, {lost} lost", began.elapsed()));
+    assert_eq!((lost, strange), (0, None), "increments lost, and a value that nobody stored");
 }
 
 #[test]
 fn concurrent_ties_lose_no_write_and_show_no_zero() {
     let concurrent = TieOptions::new(Access::ReadWrite).concurrent(true);
-    child::lives("private", || {
-        nothing_is_lost(&Memory::private(8), concurrent)
-    });
+    child::lives("private", || nothing_is_lost(&Memory::private(8), concurrent));
     child::lives("several mappings", || {
         let memory = Memory::private(8);
         // Accounted for, and so a mapping of its own in the middle of the covered pages.
         let middle = memory.pages(2..3);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        common::map(
-            middle.start,
-            page(),
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            None,
-        );
+        common::map(middle.start, page(), libc::PROT_READ | libc::PROT_WRITE, flags, None);
         assert_eq!(common::maps_in(memory.all()).len(), 3);
         nothing_is_lost(&memory, concurrent);
     });
@@ -318,9 +273,7 @@ fn concurrent_over_a_private_file_mapping_is_unsupported() {
     let region = common::region(1, 2);
     let space = memory.borrow();
     let how = TieOptions::new(Access::ReadWrite);
-    let error = space
-        .tie(2 * page(), &region, .., how.concurrent(true))
-        .expect_err("a tie");
+    let error = space.tie(2 * page(), &region, .., how.concurrent(true)).expect_err("a tie");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert_bytes(memory.start(), &bytes, "after the refusal");
     assert_eq!(common::maps_in(memory.arena()), lines);
@@ -345,10 +298,7 @@ fn threads_tie_untie_and_inspect_at_once() {
         const ROUNDS: usize = 400;
         let memory = Memory::private(THREADS * PART);
         let bytes = memory.fill(2);
-        let shared = [
-            Arc::new(Space::reserve(memory.len()).unwrap()),
-            Arc::new(memory.borrow()),
-        ];
+        let shared = [Arc::new(Space::reserve(memory.len()).unwrap()), Arc::new(memory.borrow())];
         let region = common::region(1, 4);
         let inode = {
             let tie = shared[0].tie(0, &region, .., Access::ReadWrite).unwrap();
@@ -397,13 +347,7 @@ fn threads_tie_untie_and_inspect_at_once() {
         // `protect` of a tied page counts for what comes back: the pages are readable at least.
         assert_bytes(memory.start(), &bytes, "covered pages, untied");
         let [reserved, _] = &shared;
-        assert!(
-            reserved
-                .inspect(..)
-                .unwrap()
-                .iter()
-                .all(|mapping| mapping.inode == 0)
-        );
+        assert!(reserved.inspect(..).unwrap().iter().all(|mapping| mapping.inode == 0));
     });
 }
 
@@ -414,11 +358,8 @@ fn one_thread_at_a_time_holds_a_range() {
         const ROUNDS: usize = 500;
         let space = Space::reserve(8 * page()).unwrap();
         let region = common::region(1, 4);
-        let (holders, refused, held) = (
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-        );
+        let (holders, refused, held) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for thread in 0..3 {
                 let (space, region, holders, refused, held) =
@@ -463,9 +404,7 @@ fn overlapping_copies_invent_no_byte() {
             (writer * 64 + (offset * 7 + offset / 61) % 64) as u8
         }
         let bytes = |writer: usize, offset: usize, len: usize| -> Vec<u8> {
-            (offset..offset + len)
-                .map(|offset| byte(writer, offset))
-                .collect()
+            (offset..offset + len).map(|offset| byte(writer, offset)).collect()
         };
         let region = Region::new(2 * page()).unwrap();
         region.write_at(0, &bytes(0, 0, region.len())).unwrap();
@@ -505,11 +444,7 @@ fn overlapping_copies_invent_no_byte() {
                 });
             }
             let mut reads = 0;
-            let seen_all = || {
-                seen[1..]
-                    .iter()
-                    .all(|count| count.load(Ordering::Relaxed) > 0)
-            };
+            let seen_all = || seen[1..].iter().all(|count| count.load(Ordering::Relaxed) > 0);
             while reads < 3_000 || !seen_all() {
                 for through in [&region, &twin] {
                     let (offset, len) = ranges[reads % ranges.len()];
@@ -545,11 +480,7 @@ fn a_space_dropped_under_its_ties_ends_them() {
                 memory.borrow()
             };
             let ties: Vec<_> = (0..THREADS)
-                .map(|i| {
-                    space
-                        .tie(i * 4 * page(), &region, .., Access::ReadWrite)
-                        .unwrap()
-                })
+                .map(|i| space.tie(i * 4 * page(), &region, .., Access::ReadWrite).unwrap())
                 .collect();
             let dropped = AtomicBool::new(false);
             let started = Barrier::new(THREADS + 1);
@@ -582,11 +513,7 @@ fn a_space_dropped_under_its_ties_ends_them() {
                 drop(space);
                 dropped.store(true, Ordering::SeqCst);
             });
-            assert_bytes(
-                memory.start(),
-                &bytes,
-                "covered pages, after the space went",
-            );
+            assert_bytes(memory.start(), &bytes, "covered pages, after the space went");
         }
     });
 }

@@ -5,10 +5,7 @@
 //! Shared memories are not covered: they need Wasmtime's `threads` feature, which the
 //! dev-dependency leaves out.
 
-#![allow(
-    unsafe_code,
-    reason = "borrows the engine's memory and puts its own maps in freed places"
-)]
+#![allow(unsafe_code, reason = "borrows the engine's memory and puts its own maps in freed places")]
 
 #[path = "wasmtime/access.rs"]
 mod access;

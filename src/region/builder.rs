@@ -50,19 +50,13 @@ pub struct RegionBuilder {
 impl RegionBuilder {
     /// The name of a new region in `/proc/self/maps`, at most 249 bytes; "pagetie" if none is given.
     pub fn name(self, name: &str) -> Self {
-        Self {
-            name: Some(name.to_owned()),
-            ..self
-        }
+        Self { name: Some(name.to_owned()), ..self }
     }
 
     /// How far [`Region::grow`] may go, in bytes. Takes addresses only, no memory. Ignored where it
     /// is less than the length.
     pub fn max_len(self, len: usize) -> Self {
-        Self {
-            max_len: len,
-            ..self
-        }
+        Self { max_len: len, ..self }
     }
 
     /// Huge pages, of a new region.
@@ -72,10 +66,7 @@ impl RegionBuilder {
 
     /// Takes the memory of a new region, or reads a file in, at once rather than at first touch.
     pub fn prefault(self, yes: bool) -> Self {
-        Self {
-            prefault: yes,
-            ..self
-        }
+        Self { prefault: yes, ..self }
     }
 
     /// Keeps host view and ties out of a forked child. Without it the child shares the pages, as with
@@ -84,26 +75,17 @@ impl RegionBuilder {
     /// Source: madvise(2) `MADV_DONTFORK`.
     #[doc(alias = "MADV_DONTFORK")]
     pub fn hide_from_fork(self, yes: bool) -> Self {
-        Self {
-            hide_from_fork: yes,
-            ..self
-        }
+        Self { hide_from_fork: yes, ..self }
     }
 
     /// Never writes, whatever the descriptor allows.
     pub fn read_only(self, yes: bool) -> Self {
-        Self {
-            read_only: yes,
-            ..self
-        }
+        Self { read_only: yes, ..self }
     }
 
     /// Allows discard on a region of a file, where it punches holes on disk.
     pub fn allow_discard(self, yes: bool) -> Self {
-        Self {
-            allow_discard: yes,
-            ..self
-        }
+        Self { allow_discard: yes, ..self }
     }
 
     /// Makes a new region of `len` zero bytes. See [`Region::new`].
@@ -124,11 +106,9 @@ impl RegionBuilder {
                 Op::Region,
                 Subject::HugePage,
                 size,
-                page::size(),
-                (
-                    page::size(),
-                    size.checked_next_power_of_two().unwrap_or(size),
-                ),
+                1 << size.ilog2(),
+                size - (1 << size.ilog2()),
+                0,
             ))?),
             _ => None,
         };
@@ -140,15 +120,8 @@ impl RegionBuilder {
             // No object is longer than a file offset can say.
             limit: isize::MAX as usize,
         };
-        Pages::check(
-            Bounds {
-                subject: Subject::Len,
-                ..bounds(page::size())
-            },
-            0,
-            len,
-        )
-        .and_then(|_| bounds(page::size()).aligned(len))?;
+        Pages::check(Bounds { subject: Subject::Len, ..bounds(page::size()) }, 0, len)
+            .and_then(|_| bounds(page::size()).whole(len))?;
         let name = CString::new(self.name.as_deref().unwrap_or("pagetie"))
             .map_err(|_| failed(Call::MemfdCreate, Errno::INVAL))?;
         let object = Object::memfd(&name, huge).map_err(|errno| match (huge, errno.raw()) {
@@ -159,27 +132,16 @@ impl RegionBuilder {
         })?;
         let stat = object.stat().map_err(|errno| failed(Call::Fstat, errno))?;
         if let Some(page) = stat.huge_page {
-            bounds(page).aligned(len)?;
+            bounds(page).whole(len)?;
         }
-        object
-            .set_len(len as u64)
-            .map_err(|errno| failed(Call::Ftruncate, errno))?;
+        object.set_len(len as u64).map_err(|errno| failed(Call::Ftruncate, errno))?;
         if stat.huge_page.is_some() {
             // Taken now: a touch that finds the pool empty is a SIGBUS.
             let taken = object.allocate(0, len as u64);
             taken.map_err(|errno| failed(Call::Fallocate, errno.no_space_is_no_memory()))?;
         }
-        let object = object
-            .seal_shrink()
-            .map_err(|errno| failed(Call::MemfdCreate, errno))?;
-        self.finish(
-            object,
-            Stat {
-                len: len as u64,
-                is_unlinked: true,
-                ..stat
-            },
-        )
+        let object = object.seal_shrink().map_err(|errno| failed(Call::MemfdCreate, errno))?;
+        self.finish(object, Stat { len: len as u64, is_unlinked: true, ..stat })
     }
 
     /// Makes a region of what is behind a descriptor. See [`Region::from_fd`].
@@ -205,14 +167,12 @@ impl RegionBuilder {
     }
 
     fn of_object(self, object: Object) -> Result<Region> {
-        let stat = object
-            .stat()
-            .map_err(|errno| Self::failed(Call::Fstat, errno))?;
+        let stat = object.stat().map_err(|errno| Self::failed(Call::Fstat, errno))?;
         if !stat.is_regular {
             return Err(Error::unsupported(Op::Region, "not a regular file", None));
         }
         if stat.len == 0 {
-            return Err(Error::empty(Op::Region, Subject::Len));
+            return Err(Error::empty(Op::Region, Subject::Len, 0));
         }
         self.finish(object, stat)
     }
@@ -222,9 +182,7 @@ impl RegionBuilder {
         let asked = Span { start: 0, end: len };
         let failed = |call, errno| Error::os(Op::Region, call, errno, asked);
         let seals = object.write_sealed();
-        let writable = object
-            .is_writable()
-            .map_err(|errno| failed(Call::Open, errno))?;
+        let writable = object.is_writable().map_err(|errno| failed(Call::Open, errno))?;
         let read_only = self.read_only || !writable || seals == Some(true);
         self.max_len = self.max_len.max(len);
         let process = Process::current(Op::Region)?;
@@ -258,17 +216,11 @@ impl RegionBuilder {
 /// What the kernel calls the object in its list of mappings. Asked there, since on some file systems
 /// (btrfs, overlayfs) fstat(2) names another device.
 fn identity(process: &Process, view: &View, stat: &Stat) -> Identity {
-    let mut identity = Identity {
-        device: stat.device,
-        inode: stat.inode,
-    };
+    let mut identity = Identity { device: stat.device, inode: stat.inode };
     if let Some(maps) = process.maps() {
         let start = view.pages().start();
         let _ = maps.visit(start, start + 1, |vma| {
-            identity = Identity {
-                device: vma.device,
-                inode: vma.inode,
-            };
+            identity = Identity { device: vma.device, inode: vma.inode };
             ControlFlow::Break(())
         });
     }

@@ -35,13 +35,9 @@ impl View {
     ) -> Result<Self, Errno> {
         use std::os::fd::AsFd;
         let len = round_up(max_len, page_size).ok_or(Errno::NOMEM)?;
-        let reservation = Reservation::aligned(len, page_size, 0)?;
+        let reservation = Reservation::aligned(len, page_size)?;
         let pages = reservation.pages();
-        let protection = if read_only {
-            Protection::READ
-        } else {
-            Protection::READ_WRITE
-        };
+        let protection = if read_only { Protection::READ } else { Protection::READ_WRITE };
         let map = |shared| {
             let flavour = Flavour { shared, protection };
             // SAFETY: over our own fresh reservation.
@@ -55,11 +51,7 @@ impl View {
         }
         reservation.keep();
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));
-        let view = Self {
-            start: start.ok_or(Errno::INVAL)?,
-            pages,
-            hidden,
-        };
+        let view = Self { start: start.ok_or(Errno::INVAL)?, pages, hidden };
         if huge {
             // SAFETY: our own mapping. Advice only: a kernel without huge pages refuses it.
             let _ = unsafe { sys::advise(pages.start(), pages.len(), Advice::HugePage) };

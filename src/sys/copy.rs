@@ -133,12 +133,7 @@ mod tests {
                 // SAFETY: both vectors hold `len` bytes from there on, and are apart.
                 unsafe { super::load(source[a..].as_ptr(), target[b..].as_mut_ptr(), len) };
                 assert_eq!(target[b..b + len], source[a..a + len]);
-                assert!(
-                    target[..b]
-                        .iter()
-                        .chain(&target[b + len..])
-                        .all(|&byte| byte == 0xa5)
-                );
+                assert!(target[..b].iter().chain(&target[b + len..]).all(|&byte| byte == 0xa5));
             }
         }
     }

@@ -73,16 +73,9 @@ pub(crate) struct Maps {
 
 impl Maps {
     pub fn open() -> Result<Self> {
-        let fd = fs::open(
-            "/proc/thread-self/maps",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        Ok(Self {
-            fd,
-            no_query: AtomicBool::new(false),
-            buffer: Mutex::new(Vec::new()),
-        })
+        let fd =
+            fs::open("/proc/thread-self/maps", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { fd, no_query: AtomicBool::new(false), buffer: Mutex::new(Vec::new()) })
     }
 
     /// Calls `visit` for each mapping that meets `[start, end)`, in order, until it breaks.
@@ -237,10 +230,7 @@ impl Maps {
 fn parse_line(line: &[u8]) -> Option<(Vma, &[u8])> {
     let mut rest = line;
     let mut field = |stop: u8| {
-        let at = rest
-            .iter()
-            .position(|&byte| byte == stop)
-            .unwrap_or(rest.len());
+        let at = rest.iter().position(|&byte| byte == stop).unwrap_or(rest.len());
         let (field, after) = rest.split_at(at);
         rest = after.get(1..).unwrap_or(&[]);
         field
@@ -253,23 +243,11 @@ fn parse_line(line: &[u8]) -> Option<(Vma, &[u8])> {
         return None;
     };
     let offset = number(field(b' '), 16)?;
-    let device = (
-        number(field(b':'), 16)? as u32,
-        number(field(b' '), 16)? as u32,
-    );
+    let device = (number(field(b':'), 16)? as u32, number(field(b' '), 16)? as u32);
     let inode = number(field(b' '), 10)?;
     let protection = Protection::new(read == b'r', write == b'w', execute == b'x');
     let shared = shared == b's';
-    let vma = Vma {
-        start,
-        end,
-        protection,
-        shared,
-        offset,
-        device,
-        inode,
-        page_size: None,
-    };
+    let vma = Vma { start, end, protection, shared, offset, device, inode, page_size: None };
     Some((vma, rest.trim_ascii_start()))
 }
 
@@ -302,11 +280,7 @@ pub(crate) fn page_size_of(vma: &Vma) -> Option<usize> {
 /// # References
 /// proc(5) `/proc/sys/vm/max_map_count`.
 pub(crate) fn max_map_count() -> Option<usize> {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -335,10 +309,7 @@ mod tests {
         let all = (0, usize::MAX);
         match maps.query(all.0, all.1, Some([0; NAME]), &mut |vma, name| {
             asked.push((
-                Vma {
-                    page_size: None,
-                    ..*vma
-                },
+                Vma { page_size: None, ..*vma },
                 name.starts_with(b"[").then(|| name.to_vec()),
             ));
             ControlFlow::Continue(())
@@ -353,10 +324,7 @@ mod tests {
         .unwrap();
         // Other tests map and unmap meanwhile: what both saw at the same place is compared.
         let common = |list: &[(Vma, Option<Vec<u8>>)]| -> Vec<_> {
-            list.iter()
-                .filter(|(vma, _)| vma.inode != 0)
-                .cloned()
-                .collect()
+            list.iter().filter(|(vma, _)| vma.inode != 0).cloned().collect()
         };
         let (asked, read) = (common(&asked), common(&read));
         assert!(asked.len() > 3);

@@ -57,11 +57,7 @@ impl Flavour {
     /// Private mappings are `MAP_NORESERVE`: a copy-on-write tie of a region larger than the memory
     /// is not an overcommitment until it is written.
     const fn flags(self) -> MapFlags {
-        if self.shared {
-            MapFlags::SHARED
-        } else {
-            MapFlags::PRIVATE.union(MapFlags::NORESERVE)
-        }
+        if self.shared { MapFlags::SHARED } else { MapFlags::PRIVATE.union(MapFlags::NORESERVE) }
     }
 }
 

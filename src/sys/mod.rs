@@ -4,11 +4,7 @@
 //! here, no rounding, and no text of ours: a failed call is its [`Errno`]. Facts about the kernel
 //! that a caller must know stand at the function, with the version that brought them.
 
-#![allow(
-    unsafe_code,
-    clippy::disallowed_methods,
-    reason = "here the crate talks to the kernel"
-)]
+#![allow(unsafe_code, clippy::disallowed_methods, reason = "here the crate talks to the kernel")]
 
 mod copy;
 mod maps;
@@ -51,11 +47,7 @@ impl Errno {
 
     /// fallocate(2) says `ENOSPC` where the pool of huge pages is empty.
     pub const fn no_space_is_no_memory(self) -> Self {
-        if self.0 == libc::ENOSPC {
-            Self::NOMEM
-        } else {
-            self
-        }
+        if self.0 == libc::ENOSPC { Self::NOMEM } else { self }
     }
 
     /// memfd_create(2) of huge pages that this kernel does not have.

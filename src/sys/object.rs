@@ -15,9 +15,7 @@ impl HugeSize {
     pub fn new(bytes: usize) -> Option<Self> {
         match bytes {
             0 => Some(Self(0)),
-            _ => bytes
-                .is_power_of_two()
-                .then(|| Self(bytes.trailing_zeros())),
+            _ => bytes.is_power_of_two().then(|| Self(bytes.trailing_zeros())),
         }
     }
 }
@@ -62,13 +60,8 @@ impl Object {
     /// # References
     /// open(2).
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
-        let open = |access| {
-            fs::open(
-                path,
-                access | OFlags::CLOEXEC | OFlags::NONBLOCK,
-                Mode::empty(),
-            )
-        };
+        let open =
+            |access| fs::open(path, access | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
         if !read_only {
             match open(OFlags::RDWR).map_err(Errno::from) {
                 Ok(fd) => return Ok(Self(fd)),
@@ -151,12 +144,7 @@ impl Object {
     /// # References
     /// fallocate(2).
     pub fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        Ok(fs::fallocate(
-            &self.0,
-            FallocateFlags::empty(),
-            offset,
-            len,
-        )?)
+        Ok(fs::fallocate(&self.0, FallocateFlags::empty(), offset, len)?)
     }
 
     /// The bytes read zero through every mapping, and their pages go back.

@@ -21,9 +21,7 @@ unsafe fn mremap(
     // SAFETY: the callers' promise; all five arguments are passed.
     let at = unsafe { libc::mremap(ptr(from), old_len, new_len, flags, ptr(to)) };
     if at == libc::MAP_FAILED {
-        return Err(super::Errno(
-            std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
-        ));
+        return Err(super::Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
     }
     Ok(at.expose_provenance())
 }

@@ -49,11 +49,7 @@ impl Uffd {
             | UserfaultfdFlags::from_bits_retain(USER_MODE_ONLY);
         // SAFETY: a new descriptor, which no memory is registered with yet.
         let fd = unsafe { userfaultfd(flags)? };
-        let mut api = UffdioApi {
-            api: API,
-            features: 0,
-            ioctls: 0,
-        };
+        let mut api = UffdioApi { api: API, features: 0, ioctls: 0 };
         // SAFETY: UFFDIO_API reads and writes one `struct uffdio_api`.
         unsafe {
             ioctl(
@@ -69,15 +65,8 @@ impl Uffd {
     /// # References
     /// ioctl_userfaultfd(2) `UFFDIO_REGISTER`.
     pub fn register(&self, start: usize, len: usize) -> Result<()> {
-        let range = UffdioRange {
-            start: start as u64,
-            len: len as u64,
-        };
-        let mut register = UffdioRegister {
-            range,
-            mode: MODE_MISSING,
-            ioctls: 0,
-        };
+        let range = UffdioRange { start: start as u64, len: len as u64 };
+        let mut register = UffdioRegister { range, mode: MODE_MISSING, ioctls: 0 };
         // SAFETY: UFFDIO_REGISTER reads and writes one `struct uffdio_register`.
         unsafe {
             ioctl(
@@ -93,16 +82,10 @@ impl Uffd {
     /// # References
     /// ioctl_userfaultfd(2) `UFFDIO_UNREGISTER`.
     pub fn unregister(&self, start: usize, len: usize) -> Result<()> {
-        let range = UffdioRange {
-            start: start as u64,
-            len: len as u64,
-        };
+        let range = UffdioRange { start: start as u64, len: len as u64 };
         // SAFETY: UFFDIO_UNREGISTER reads one `struct uffdio_range`.
         unsafe {
-            ioctl(
-                &self.0,
-                Setter::<{ opcode::read::<UffdioRange>(UFFD, 1) }, _>::new(range),
-            )?
+            ioctl(&self.0, Setter::<{ opcode::read::<UffdioRange>(UFFD, 1) }, _>::new(range))?
         };
         Ok(())
     }
@@ -112,16 +95,10 @@ impl Uffd {
     /// # References
     /// ioctl_userfaultfd(2) `UFFDIO_WAKE`.
     pub fn wake(&self, start: usize, len: usize) -> Result<()> {
-        let range = UffdioRange {
-            start: start as u64,
-            len: len as u64,
-        };
+        let range = UffdioRange { start: start as u64, len: len as u64 };
         // SAFETY: UFFDIO_WAKE reads one `struct uffdio_range`.
         unsafe {
-            ioctl(
-                &self.0,
-                Setter::<{ opcode::read::<UffdioRange>(UFFD, 2) }, _>::new(range),
-            )?
+            ioctl(&self.0, Setter::<{ opcode::read::<UffdioRange>(UFFD, 2) }, _>::new(range))?
         };
         Ok(())
     }

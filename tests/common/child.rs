@@ -126,10 +126,7 @@ fn run<F: FnOnce()>(case: &str, scenario: F) -> Option<(ExitStatus, String)> {
         }
         return None;
     }
-    let path = type_name::<F>()
-        .split("::{{closure}}")
-        .next()
-        .expect("the first part");
+    let path = type_name::<F>().split("::{{closure}}").next().expect("the first part");
     let (_, test) = path.split_once("::").expect("a test of this crate");
     // A file and not a pipe: a process that somebody left behind cannot keep it open for us.
     let mut output = tempfile::tempfile().expect("a file for the output");
@@ -165,11 +162,7 @@ fn wait(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
     let end = Instant::now() + deadline;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let mut poll = libc::pollfd {
-            fd: watch.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: watch.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let millis = left.as_millis().try_into().expect("a deadline of days");
         // SAFETY: `poll` is one valid entry.
         let ready = unsafe { libc::poll(&mut poll, 1, millis) };

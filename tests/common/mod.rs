@@ -105,18 +105,14 @@ pub fn assert_zero(range: Range<usize>, what: impl Display) {
 /// All bytes of a region, read through its host view.
 pub fn region_bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
-    region
-        .read_at(0, &mut bytes)
-        .expect("read the whole region");
+    region.read_at(0, &mut bytes).expect("read the whole region");
     bytes
 }
 
 /// A region of `pages` pages that holds `pattern(seed, ..)`.
 pub fn region(seed: u64, pages: usize) -> Region {
     let region = Region::new(pages * page()).expect("a region");
-    region
-        .write_at(0, &pattern(seed, region.len()))
-        .expect("fill the region");
+    region.write_at(0, &pattern(seed, region.len())).expect("fill the region");
     region
 }
 
@@ -134,11 +130,7 @@ pub struct Memory {
 impl Memory {
     /// Anonymous memory, as an engine maps it: readable, writable, without reserve.
     pub fn private(pages: usize) -> Self {
-        Self::with(
-            pages,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            None,
-        )
+        Self::with(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None)
     }
 
     /// Anonymous memory mapped without `MAP_NORESERVE`, which no query of the kernel shows.
@@ -171,13 +163,7 @@ impl Memory {
         // What is left of the reservation outside the guards goes back at once.
         unmap(raw..start - guard);
         unmap(start + len + guard..raw + all);
-        map(
-            start,
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            file.as_ref(),
-        );
+        map(start, len, libc::PROT_READ | libc::PROT_WRITE, flags, file.as_ref());
         Self { start, len, file }
     }
 
@@ -220,8 +206,7 @@ impl Memory {
 
     /// A space over all of it.
     pub fn borrow(&self) -> Space {
-        self.try_borrow(self.all())
-            .expect("borrow the test's own memory")
+        self.try_borrow(self.all()).expect("borrow the test's own memory")
     }
 
     /// A space over some of it.
@@ -244,10 +229,7 @@ pub const PRIVATE: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc:
 pub fn memfd(contents: &[u8]) -> File {
     // SAFETY: the name is a C string, and the call touches no memory of ours.
     let fd = unsafe {
-        libc::memfd_create(
-            c"test".as_ptr(),
-            libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
-        )
+        libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
     };
     assert!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
     // SAFETY: the descriptor is new and nobody else's.
@@ -277,11 +259,7 @@ pub fn map_at(
     let at = ptr::with_exposed_provenance_mut(addr);
     // SAFETY: tests replace only their own mappings.
     let got = unsafe { libc::mmap(at, len, prot, flags | fixed, fd, offset) };
-    assert!(
-        got != libc::MAP_FAILED,
-        "mmap of {len:#x}: {}",
-        io::Error::last_os_error()
-    );
+    assert!(got != libc::MAP_FAILED, "mmap of {len:#x}: {}", io::Error::last_os_error());
     got.expose_provenance()
 }
 
@@ -298,13 +276,8 @@ pub fn unmap(range: Range<usize>) {
 #[track_caller]
 pub fn mprotect(range: Range<usize>, prot: i32) {
     // SAFETY: tests protect only their own mappings, and no reference points into them.
-    let rc = unsafe {
-        libc::mprotect(
-            ptr::with_exposed_provenance_mut(range.start),
-            range.len(),
-            prot,
-        )
-    };
+    let rc =
+        unsafe { libc::mprotect(ptr::with_exposed_provenance_mut(range.start), range.len(), prot) };
     assert_eq!(rc, 0, "mprotect: {}", io::Error::last_os_error());
 }
 
@@ -312,28 +285,16 @@ pub fn mprotect(range: Range<usize>, prot: i32) {
 pub fn madvise(range: Range<usize>, advice: i32) -> io::Result<()> {
     // SAFETY: tests advise only their own mappings, and no reference points into them.
     let rc = unsafe {
-        libc::madvise(
-            ptr::with_exposed_provenance_mut(range.start),
-            range.len(),
-            advice,
-        )
+        libc::madvise(ptr::with_exposed_provenance_mut(range.start), range.len(), advice)
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// mlock(2), with the kernel's refusal handed back.
 pub fn mlock(range: Range<usize>) -> io::Result<()> {
     // SAFETY: locking changes no byte.
     let rc = unsafe { libc::mlock(ptr::with_exposed_provenance(range.start), range.len()) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Which pages of a mapping are in memory now.
@@ -397,17 +358,12 @@ fn parse(line: &str) -> Option<Line> {
 /// Every mapping of the process.
 pub fn maps() -> Vec<Line> {
     let text = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
-    text.lines()
-        .map(|line| parse(line).expect("a line of /proc/self/maps"))
-        .collect()
+    text.lines().map(|line| parse(line).expect("a line of /proc/self/maps")).collect()
 }
 
 /// The mappings that touch `range`, whole.
 pub fn maps_in(range: Range<usize>) -> Vec<Line> {
-    maps()
-        .into_iter()
-        .filter(|l| l.range.start < range.end && range.start < l.range.end)
-        .collect()
+    maps().into_iter().filter(|l| l.range.start < range.end && range.start < l.range.end).collect()
 }
 
 /// The one mapping that `addr` lies in.
@@ -421,10 +377,7 @@ pub fn map_of(addr: usize) -> Line {
 /// The protections of a range, page by page, as "rw-p".
 pub fn perms(range: Range<usize>) -> Vec<String> {
     let maps = maps_in(range.clone());
-    let of = |addr: usize| {
-        maps.iter()
-            .find(|l| l.range.start <= addr && addr < l.range.end)
-    };
+    let of = |addr: usize| maps.iter().find(|l| l.range.start <= addr && addr < l.range.end);
     range
         .step_by(page())
         .map(|addr| of(addr).map_or("hole".to_owned(), |l| l.perms.clone()))
@@ -441,10 +394,7 @@ pub fn flags(range: Range<usize>) -> Vec<(Span, BTreeSet<String>)> {
             let at: Span = at.expect("flags follow their mapping");
             if at.start < range.end && range.start < at.end {
                 // "sd" says that pages were written since somebody last asked: not ours to keep.
-                let flags = flags
-                    .split_whitespace()
-                    .filter(|f| *f != "sd")
-                    .map(str::to_owned);
+                let flags = flags.split_whitespace().filter(|f| *f != "sd").map(str::to_owned);
                 found.push((at, flags.collect()));
             }
         } else if let Some(line) = parse(line) {
@@ -465,11 +415,7 @@ pub fn has_flag(addr: usize, flag: &str) -> bool {
 /// Which pages of a range have a flag of the kernel.
 pub fn flagged(range: Range<usize>, flag: &str) -> Vec<bool> {
     let found = flags(range.clone());
-    let of = |addr: usize| {
-        found
-            .iter()
-            .find(|(at, _)| at.start <= addr && addr < at.end)
-    };
+    let of = |addr: usize| found.iter().find(|(at, _)| at.start <= addr && addr < at.end);
     range
         .step_by(page())
         .map(|addr| of(addr).is_some_and(|(_, flags)| flags.contains(flag)))
@@ -479,22 +425,13 @@ pub fn flagged(range: Range<usize>, flag: &str) -> Vec<bool> {
 /// Bytes that the process has locked in memory.
 pub fn locked() -> usize {
     let text = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
-    let line = text
-        .lines()
-        .find_map(|l| l.strip_prefix("VmLck:"))
-        .expect("a VmLck line");
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse::<usize>()
-        .expect("a number of kilobytes")
-        * 1024
+    let line = text.lines().find_map(|l| l.strip_prefix("VmLck:")).expect("a VmLck line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of kilobytes") * 1024
 }
 
 /// Open descriptors of the process.
 pub fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd")
-        .expect("/proc/self/fd")
-        .count()
+    fs::read_dir("/proc/self/fd").expect("/proc/self/fd").count()
 }
 
 /// Everything a call may change: all mappings of the process, and the bytes of watched memory.
@@ -515,19 +452,13 @@ impl Picture {
         let mut sums = Vec::new();
         for range in watched {
             for addr in range.clone().step_by(page()) {
-                let line = maps
-                    .iter()
-                    .find(|l| l.range.start <= addr && addr < l.range.end);
+                let line = maps.iter().find(|l| l.range.start <= addr && addr < l.range.end);
                 if line.is_some_and(|l| l.perms.starts_with('r')) {
                     sums.push((addr, sum(addr..addr + page())));
                 }
             }
         }
-        Self {
-            maps,
-            locked: locked(),
-            sums,
-        }
+        Self { maps, locked: locked(), sums }
     }
 
     pub fn count(&self) -> usize {
@@ -536,32 +467,16 @@ impl Picture {
 
     #[track_caller]
     pub fn assert_same(&self, later: &Picture, what: impl Display) {
-        let gone: Vec<_> = self
-            .maps
-            .iter()
-            .filter(|l| !later.maps.contains(l))
-            .collect();
-        let new: Vec<_> = later
-            .maps
-            .iter()
-            .filter(|l| !self.maps.contains(l))
-            .collect();
+        let gone: Vec<_> = self.maps.iter().filter(|l| !later.maps.contains(l)).collect();
+        let new: Vec<_> = later.maps.iter().filter(|l| !self.maps.contains(l)).collect();
         assert!(
             gone.is_empty() && new.is_empty(),
             "{what}: mappings went {gone:#?}, came {new:#?}"
         );
-        assert_eq!(
-            self.maps.len(),
-            later.maps.len(),
-            "{what}: number of mappings"
-        );
+        assert_eq!(self.maps.len(), later.maps.len(), "{what}: number of mappings");
         assert_eq!(self.locked, later.locked, "{what}: locked bytes");
         for (before, after) in self.sums.iter().zip(&later.sums) {
-            assert_eq!(
-                before, after,
-                "{what}: the page at {:#x} has other bytes",
-                before.0
-            );
+            assert_eq!(before, after, "{what}: the page at {:#x} has other bytes", before.0);
         }
         assert_eq!(self.sums.len(), later.sums.len(), "{what}: readable pages");
     }
@@ -587,15 +502,11 @@ pub fn alone<F: FnOnce()>(body: F) {
     if env::var_os(ALONE).is_some() {
         // What the crate sets up once, at its first space and tie, is there before the test looks.
         let space = Space::reserve(page()).expect("a space");
-        let tie = space
-            .tie(0, &region(0, 1), .., Access::ReadWrite)
-            .expect("a tie");
+        let tie = space.tie(0, &region(0, 1), .., Access::ReadWrite).expect("a tie");
         tie.untie().expect("untie");
         return body();
     }
-    let path = type_name::<F>()
-        .strip_suffix("::{{closure}}")
-        .expect("a closure of a test");
+    let path = type_name::<F>().strip_suffix("::{{closure}}").expect("a closure of a test");
     let (_, name) = path.split_once("::").expect("a test of this crate");
     let out = Command::new(env::current_exe().expect("the test's own path"))
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -604,10 +515,8 @@ pub fn alone<F: FnOnce()>(body: F) {
         .env("MALLOC_ARENA_MAX", "1")
         .output()
         .expect("run the test again");
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr),
-    );
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     for line in stderr.lines().filter(|l| l.starts_with("skipped: ")) {
         say(line);
     }
@@ -621,10 +530,7 @@ pub fn alone<F: FnOnce()>(body: F) {
 /// Says, past the test harness' capture, that a test did not run and what it lacks.
 pub fn skip(why: impl Display) {
     let thread = std::thread::current();
-    say(&format!(
-        "skipped: {}: {why}",
-        thread.name().unwrap_or("test")
-    ));
+    say(&format!("skipped: {}: {why}", thread.name().unwrap_or("test")));
 }
 
 fn say(line: &str) {
@@ -640,8 +546,5 @@ pub fn huge_pages() -> (usize, usize) {
     };
     let free = field("HugePages_Free:").unwrap_or(0);
     let reserved = field("HugePages_Rsvd:").unwrap_or(0);
-    (
-        field("Hugepagesize:").unwrap_or(0) * 1024,
-        free.saturating_sub(reserved),
-    )
+    (field("Hugepagesize:").unwrap_or(0) * 1024, free.saturating_sub(reserved))
 }

@@ -72,11 +72,7 @@ fn assert_denied(rule: &Deny) {
     // SAFETY: the filter answers instead of the kernel.
     let rc = unsafe { libc::syscall(rule.call, a, b, c, d, e, f) };
     let errno = io::Error::last_os_error().raw_os_error();
-    assert_eq!(
-        (rc, errno),
-        (-1, Some(rule.errno)),
-        "the filter does not bite: {rule:?}"
-    );
+    assert_eq!((rc, errno), (-1, Some(rule.errno)), "the filter does not bite: {rule:?}");
 }
 
 /// Offsets in the kernel's `struct seccomp_data`.
@@ -90,10 +86,7 @@ fn argument(index: u32) -> u32 {
 /// Fails the call, or falls through to the next rule. The architecture is not looked at: these
 /// processes make the calls of their own only.
 fn compile(rule: &Deny) -> Vec<libc::sock_filter> {
-    let fail = op(
-        libc::BPF_RET | libc::BPF_K,
-        libc::SECCOMP_RET_ERRNO | rule.errno as u32,
-    );
+    let fail = op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | rule.errno as u32);
     let load = |offset| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
     let mask = |bits| op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, bits);
     // Skips the next so many instructions unless the value is the one loaded.
@@ -101,30 +94,16 @@ fn compile(rule: &Deny) -> Vec<libc::sock_filter> {
         jf: skip,
         ..op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value)
     };
-    let call = [
-        load(CALL),
-        unless(
-            rule.call as u32,
-            if let When::Always = rule.when { 1 } else { 4 },
-        ),
-    ];
+    let call =
+        [load(CALL), unless(rule.call as u32, if let When::Always = rule.when { 1 } else { 4 })];
     let (arg, bits, value) = match rule.when {
         When::Always => return [call.as_slice(), &[fail]].concat(),
         When::Equal { arg, mask, value } => (arg, mask, value),
         When::Without { arg, mask } => (arg, mask, 0),
     };
-    [
-        call.as_slice(),
-        &[load(argument(arg)), mask(bits), unless(value, 1), fail],
-    ]
-    .concat()
+    [call.as_slice(), &[load(argument(arg)), mask(bits), unless(value, 1), fail]].concat()
 }
 
 fn op(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }

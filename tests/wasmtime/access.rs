@@ -15,16 +15,11 @@ fn read_write_shows_both_sides_the_same_bytes() {
         let region = region(4 * page, 1);
         let mut guest = Guest::new(module);
         let space = guest.space();
-        let tie = space
-            .tie(AT, &region, page..4 * page, Access::ReadWrite)
-            .expect("a tie");
+        let tie = space.tie(AT, &region, page..4 * page, Access::ReadWrite).expect("a tie");
         assert_eq!(tie.as_ptr(), guest.addr().wrapping_add(AT));
 
         let shown = read(&region, page..4 * page);
-        assert_eq!(
-            guest.sum(AT..AT + tie.len()).expect("readable"),
-            sum(&shown)
-        );
+        assert_eq!(guest.sum(AT..AT + tie.len()).expect("readable"), sum(&shown));
         assert_eq!(guest.bytes(AT..AT + tie.len()), shown);
         assert_eq!(guest.load(AT - 1).expect("readable"), 0);
         assert_eq!(guest.load(AT + tie.len()).expect("readable"), 0);
@@ -45,9 +40,7 @@ fn copy_on_write_keeps_the_guests_writes_from_the_region() {
     let region = region(2 * page, 2);
     let mut guest = Guest::new(plain());
     let space = guest.space();
-    let tie = space
-        .tie(AT, &region, .., Access::CopyOnWrite)
-        .expect("a tie");
+    let tie = space.tie(AT, &region, .., Access::CopyOnWrite).expect("a tie");
 
     region.write_at(3, &[200]).expect("in bounds");
     assert_eq!(guest.load(AT + 3).expect("readable"), 200);
@@ -61,9 +54,7 @@ fn copy_on_write_keeps_the_guests_writes_from_the_region() {
     assert_ne!(guest.load(AT + 5).expect("readable"), 202);
     assert_eq!(guest.load(AT + page + 5).expect("readable"), 203);
 
-    space
-        .discard(AT..AT + tie.len())
-        .expect("private changes can go");
+    space.discard(AT..AT + tie.len()).expect("private changes can go");
     assert_eq!(guest.bytes(AT..AT + tie.len()), read(&region, 0..2 * page));
 }
 
@@ -103,9 +94,7 @@ fn protected_page_traps_and_the_instance_goes_on() {
         let mut guest = Guest::new(module);
         let space = guest.space();
         guest.store(0, 42).expect("writable");
-        let _tie = space
-            .tie(AT, &region, .., Access::ReadWrite)
-            .expect("a tie");
+        let _tie = space.tie(AT, &region, .., Access::ReadWrite).expect("a tie");
 
         // An untied page and the first of two tied ones.
         for at in [0, AT] {
@@ -120,9 +109,7 @@ fn protected_page_traps_and_the_instance_goes_on() {
             assert_eq!(guest.load(at).expect("readable"), before);
             assert_faults(guest.store(at, 1));
 
-            space
-                .protect(at..at + page, Prot::ReadWrite)
-                .expect("protects");
+            space.protect(at..at + page, Prot::ReadWrite).expect("protects");
             guest.store(at, 1).expect("open again");
             assert_eq!(guest.load(at).expect("readable"), 1);
         }
@@ -138,19 +125,12 @@ fn bulk_stores_into_copy_on_write_work() {
     let region = region(2 * page, 5);
     let mut guest = Guest::new(plain());
     let space = guest.space();
-    let tie = space
-        .tie(AT, &region, .., Access::CopyOnWrite)
-        .expect("a tie");
+    let tie = space.tie(AT, &region, .., Access::CopyOnWrite).expect("a tie");
 
-    guest
-        .fill(AT - 16..AT + page + 16, 0x77)
-        .expect("nothing faults");
+    guest.fill(AT - 16..AT + page + 16, 0x77).expect("nothing faults");
     assert_eq!(guest.bytes(AT - 16..AT + page + 16), vec![0x77; page + 32]);
     guest.copy(AT + page + 16, DATA).expect("nothing faults");
-    assert_eq!(
-        guest.bytes(AT + page + 16..AT + page + 16 + DATA.len()),
-        pristine()[DATA]
-    );
+    assert_eq!(guest.bytes(AT + page + 16..AT + page + 16 + DATA.len()), pristine()[DATA]);
     assert_eq!(read(&region, 0..2 * page), pattern(2 * page, 5));
 
     tie.untie().expect("nobody else was here");
@@ -167,20 +147,12 @@ fn bulk_copy_out_of_read_only_works() {
     let tie = space.tie(AT, &region, .., Access::ReadOnly).expect("a tie");
 
     let to = 9 * WASM_PAGE + 5;
-    guest
-        .copy(to, AT + 7..AT + 3 * page)
-        .expect("reads through the tie");
-    assert_eq!(
-        guest.bytes(to..to + 3 * page - 7),
-        pattern(3 * page, 6)[7..]
-    );
+    guest.copy(to, AT + 7..AT + 3 * page).expect("reads through the tie");
+    assert_eq!(guest.bytes(to..to + 3 * page - 7), pattern(3 * page, 6)[7..]);
 
     // What was copied is the guest's own.
     tie.untie().expect("nobody else was here");
-    assert_eq!(
-        guest.bytes(to..to + 3 * page - 7),
-        pattern(3 * page, 6)[7..]
-    );
+    assert_eq!(guest.bytes(to..to + 3 * page - 7), pattern(3 * page, 6)[7..]);
 }
 
 #[test]
@@ -199,10 +171,7 @@ fn memory_of_another_space_is_refused() {
 
     drop(space);
     let halves = (again(0, LEN / 2), again(LEN / 2, LEN));
-    assert!(
-        halves.0.is_ok() && halves.1.is_ok(),
-        "neighbours do not overlap: {halves:?}"
-    );
+    assert!(halves.0.is_ok() && halves.1.is_ok(), "neighbours do not overlap: {halves:?}");
     halves.0.expect("borrowed").leak();
     again(0, LEN / 2).expect("a leaked space covers nothing");
 }

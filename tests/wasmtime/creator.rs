@@ -55,10 +55,7 @@ impl Creator {
     /// The space of the guest's memory, which the caller now holds as well.
     fn take(&self, guest: &Guest) -> Arc<Space> {
         let mut spaces = self.0.lock().expect("no test panics with the lock");
-        let i = spaces
-            .iter()
-            .position(|space| space.as_ptr() == guest.addr())
-            .expect("made here");
+        let i = spaces.iter().position(|space| space.as_ptr() == guest.addr()).expect("made here");
         spaces.swap_remove(i)
     }
 }
@@ -77,16 +74,9 @@ unsafe impl MemoryCreator for Creator {
         let capacity = reserved.or(maximum).unwrap_or(0).max(minimum);
         let space = Space::reserve(capacity + guard).map_err(|error| error.to_string())?;
         let space = Arc::new(space);
-        let mut memory = Reserved {
-            space: Arc::clone(&space),
-            len: 0,
-            capacity,
-        };
+        let mut memory = Reserved { space: Arc::clone(&space), len: 0, capacity };
         memory.grow_to(minimum).map_err(|error| error.to_string())?;
-        self.0
-            .lock()
-            .map_err(|error| error.to_string())?
-            .push(space);
+        self.0.lock().map_err(|error| error.to_string())?.push(space);
         Ok(Box::new(memory))
     }
 }
@@ -94,9 +84,7 @@ unsafe impl MemoryCreator for Creator {
 fn host_memory() -> (Creator, Module) {
     let creator = Creator::default();
     let mut config = Config::new();
-    config
-        .with_host_memory(Arc::new(creator.clone()))
-        .memory_init_cow(false);
+    config.with_host_memory(Arc::new(creator.clone())).memory_init_cow(false);
     (creator, compile(&config))
 }
 
@@ -117,11 +105,7 @@ fn ties_in_a_reserved_memory() {
             Access::ReadOnly => assert_faults(guest.store(at, 0x22)),
             _ => guest.store(at, 0x22).expect("writable"),
         }
-        let first = if access == Access::ReadWrite {
-            0x22
-        } else {
-            pattern(1, 1)[0]
-        };
+        let first = if access == Access::ReadWrite { 0x22 } else { pattern(1, 1)[0] };
         assert_eq!(read(&region, 0..1), [first]);
         tie.untie().expect("nobody else was here");
         assert!(guest.bytes(0..LEN) == pristine(), "{access:?}");
@@ -138,17 +122,13 @@ fn grows_in_reserved_addresses() {
     let space = creator.take(&guest);
     let start = guest.addr();
     let region = region(2 * page, 2);
-    let low = space
-        .tie(LEN - 2 * page, &region, .., Access::ReadOnly)
-        .expect("a tie");
+    let low = space.tie(LEN - 2 * page, &region, .., Access::ReadOnly).expect("a tie");
 
     assert_faults(guest.load(LEN));
     guest.grow(LEN);
     assert_eq!(guest.addr(), start);
     // The space has been as large as that from the beginning: nobody has to tell it.
-    let high = space
-        .tie(LEN, &region, .., Access::ReadWrite)
-        .expect("a tie in the grown part");
+    let high = space.tie(LEN, &region, .., Access::ReadWrite).expect("a tie in the grown part");
     assert!(low.is_live());
     guest.store(LEN + 1, 77).expect("writable");
     assert_eq!(guest.load(LEN - 2 * page + 1).expect("readable"), 77);
@@ -156,9 +136,7 @@ fn grows_in_reserved_addresses() {
 
     high.untie().expect("nobody else was here");
     assert!(guest.bytes(LEN..2 * LEN) == vec![0; LEN]);
-    guest
-        .fill(LEN..2 * LEN, 0x24)
-        .expect("all of it is writable");
+    guest.fill(LEN..2 * LEN, 0x24).expect("all of it is writable");
     assert_faults(guest.load(2 * LEN));
 }
 
@@ -178,9 +156,7 @@ fn space_outlives_the_store() {
     assert!(tie.is_live());
     assert_eq!(space.ties().len(), 1);
     tie.untie().expect("the addresses are still ours");
-    let tie = space
-        .tie(page, &region, ..page, Access::ReadOnly)
-        .expect("ties as before");
+    let tie = space.tie(page, &region, ..page, Access::ReadOnly).expect("ties as before");
     drop(space);
     assert!(!tie.is_live());
     tie.untie().expect("it has ended");

@@ -44,16 +44,10 @@ fn grows_in_place_under_live_ties() {
             Access::ReadOnly => assert_faults(guest.store(last, 3)),
             _ => guest.store(last, 3).expect("writable"),
         }
-        let written = if access == Access::ReadWrite {
-            3
-        } else {
-            pattern(1, 1)[0]
-        };
+        let written = if access == Access::ReadWrite { 3 } else { pattern(1, 1)[0] };
         assert_eq!(read(&low, 0..1), [written]);
 
-        let above = space
-            .tie(LEN, &high, .., access)
-            .expect("the grown part takes ties");
+        let above = space.tie(LEN, &high, .., access).expect("the grown part takes ties");
         assert_eq!(guest.bytes(LEN..LEN + 2 * page), pattern(2 * page, 2));
 
         // It grows once more, under both.
@@ -66,9 +60,7 @@ fn grows_in_place_under_live_ties() {
         assert_eq!(guest.bytes(last..LEN - page), vec![0; page]);
         assert_eq!(guest.bytes(LEN - page..LEN), vec![0x33; page]);
         assert_eq!(guest.bytes(LEN..guest.len()), vec![0; guest.len() - LEN]);
-        guest
-            .fill(last..guest.len(), 0x44)
-            .expect("all of it is writable");
+        guest.fill(last..guest.len(), 0x44).expect("all of it is writable");
     }
 }
 
@@ -81,9 +73,7 @@ fn untied_before_it_moves() {
     let start = guest.addr();
     let space = guest.space();
     let at = 2 * WASM_PAGE - page;
-    let tie = space
-        .tie(at, &region, .., Access::ReadWrite)
-        .expect("a tie");
+    let tie = space.tie(at, &region, .., Access::ReadWrite).expect("a tie");
     guest.store(at, 8).expect("writable");
     tie.untie().expect("nobody else was here");
 
@@ -96,9 +86,7 @@ fn untied_before_it_moves() {
 
     assert_eq!(guest.bytes(0..LEN), pristine());
     let space = guest.space();
-    let tie = space
-        .tie(at, &region, .., Access::ReadWrite)
-        .expect("a tie in the new place");
+    let tie = space.tie(at, &region, .., Access::ReadWrite).expect("a tie in the new place");
     assert_eq!(guest.load(at).expect("readable"), 8);
     tie.untie().expect("nobody else was here");
     assert_eq!(guest.bytes(0..LEN), pristine());
@@ -115,9 +103,7 @@ fn moves_under_a_live_tie() {
             let start = guest.addr();
             let space = guest.space();
             let at = 4 * WASM_PAGE;
-            let tie = space
-                .tie(at, &region, .., Access::ReadWrite)
-                .expect("a tie");
+            let tie = space.tie(at, &region, .., Access::ReadWrite).expect("a tie");
 
             guest.grow(WASM_PAGE);
             assert_ne!(guest.addr(), start);

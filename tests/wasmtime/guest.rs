@@ -72,11 +72,7 @@ pub fn plain() -> &'static Module {
 pub fn moving() -> &'static Module {
     static MODULE: OnceLock<Module> = OnceLock::new();
     MODULE.get_or_init(|| {
-        compile(
-            Config::new()
-                .memory_reservation(0)
-                .memory_reservation_for_growth(0),
-        )
+        compile(Config::new().memory_reservation(0).memory_reservation_for_growth(0))
     })
 }
 
@@ -92,11 +88,7 @@ impl Guest {
         let mut store = Store::new(module.engine(), ());
         let instance = Instance::new(&mut store, module, &[]).expect("the module instantiates");
         let memory = instance.get_memory(&mut store, "memory").expect("exported");
-        Self {
-            store,
-            instance,
-            memory,
-        }
+        Self { store, instance, memory }
     }
 
     pub fn addr(&self) -> *mut u8 {
@@ -130,10 +122,7 @@ impl Guest {
     }
 
     pub fn fill(&mut self, range: Range<usize>, byte: u8) -> wasmtime::Result<()> {
-        self.call(
-            "fill",
-            (range.start as u32, u32::from(byte), range.len() as u32),
-        )
+        self.call("fill", (range.start as u32, u32::from(byte), range.len() as u32))
     }
 
     /// `memory.copy`: the bytes of `from` to `at`.
@@ -147,9 +136,7 @@ impl Guest {
 
     /// `memory.grow` by the guest itself; where the memory starts may change.
     pub fn grow(&mut self, by: usize) {
-        let before: i32 = self
-            .call("grow", (by / WASM_PAGE) as u32)
-            .expect("growing never traps");
+        let before: i32 = self.call("grow", (by / WASM_PAGE) as u32).expect("growing never traps");
         assert_ne!(before, -1, "the engine can grow this memory by {by:#x}");
     }
 
@@ -163,9 +150,5 @@ impl Guest {
 #[track_caller]
 pub fn assert_faults<T: std::fmt::Debug>(result: wasmtime::Result<T>) {
     let error = result.expect_err("the access faults");
-    assert_eq!(
-        error.downcast_ref(),
-        Some(&Trap::MemoryOutOfBounds),
-        "{error:?}"
-    );
+    assert_eq!(error.downcast_ref(), Some(&Trap::MemoryOutOfBounds), "{error:?}");
 }

@@ -7,9 +7,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 /// Bytes that differ from page to page and from seed to seed, none of them zero.
 pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i / 97 + i + usize::from(seed)) as u8 | 1)
-        .collect()
+    (0..len).map(|i| (i / 97 + i + usize::from(seed)) as u8 | 1).collect()
 }
 
 /// A region that holds [`pattern`].
@@ -31,10 +29,7 @@ pub fn sum(bytes: &[u8]) -> u64 {
 
 /// Number of mappings of this process.
 pub fn mappings() -> usize {
-    fs::read_to_string("/proc/self/maps")
-        .expect("/proc is mounted")
-        .lines()
-        .count()
+    fs::read_to_string("/proc/self/maps").expect("/proc is mounted").lines().count()
 }
 
 /// Somebody else's memory, in addresses that a guest's memory has left.
@@ -51,16 +46,11 @@ impl Squatter {
             let rw = ProtFlags::READ | ProtFlags::WRITE;
             let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
             let start = mmap_anonymous(at.cast(), len, rw, flags).expect("the addresses are free");
-            start
-                .cast::<u8>()
-                .copy_from_nonoverlapping(bytes.as_ptr(), len);
+            start.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), len);
             start
         };
         assert_eq!(start, at.cast());
-        Self {
-            start: NonNull::new(start).expect("not NULL"),
-            bytes,
-        }
+        Self { start: NonNull::new(start).expect("not NULL"), bytes }
     }
 
     #[track_caller]

@@ -35,30 +35,17 @@ fn pools() -> Vec<(&'static str, Module)> {
     ];
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pools.push(("pagemap scan", pool(LEN, Enabled::Yes)));
-        pools.push((
-            "pagemap scan, then decommit",
-            pool(4 * page::size(), Enabled::Yes),
-        ));
+        pools.push(("pagemap scan, then decommit", pool(4 * page::size(), Enabled::Yes)));
     } else {
         // Past the test harness, which hides what a passing test prints.
-        let _ = writeln!(
-            io::stderr(),
-            "skipped: pool with PAGEMAP_SCAN (needs Linux 6.7)"
-        );
+        let _ = writeln!(io::stderr(), "skipped: pool with PAGEMAP_SCAN (needs Linux 6.7)");
     }
     pools
 }
 
 /// Leaves something in every kind of page: image, zeros, tied or not.
 fn dirty(guest: &mut Guest) {
-    for at in [
-        0,
-        DATA.start,
-        DATA.end,
-        8 * WASM_PAGE,
-        12 * WASM_PAGE,
-        LEN - 1,
-    ] {
+    for at in [0, DATA.start, DATA.end, 8 * WASM_PAGE, 12 * WASM_PAGE, LEN - 1] {
         guest.store(at, 0x99).expect("writable");
     }
 }
@@ -68,10 +55,7 @@ fn dirty(guest: &mut Guest) {
 fn assert_next_is_pristine(module: &Module, addr: *mut u8, case: &str) {
     let mut next = Guest::new(module);
     assert_eq!(next.addr(), addr, "{case}: the same slot");
-    assert!(
-        next.bytes(0..LEN) == pristine(),
-        "{case}: the next tenant sees other bytes"
-    );
+    assert!(next.bytes(0..LEN) == pristine(), "{case}: the next tenant sees other bytes");
     next.fill(0..LEN, 0x55).expect("all of it is writable");
 }
 
@@ -88,12 +72,8 @@ fn untie_all_then_recycle() {
             dirty(&mut guest);
 
             let space = guest.space();
-            let over_data = space
-                .tie(data_pages().start, &region, .., access)
-                .expect("a tie");
-            let over_zeros = space
-                .tie(8 * WASM_PAGE, &region, ..page, access)
-                .expect("a tie");
+            let over_data = space.tie(data_pages().start, &region, .., access).expect("a tie");
+            let over_zeros = space.tie(8 * WASM_PAGE, &region, ..page, access).expect("a tie");
             for at in [data_pages().start, DATA.start, DATA.end] {
                 match access {
                     Access::ReadOnly => assert_faults(guest.store(at, 0x88)),
@@ -113,10 +93,7 @@ fn untie_all_then_recycle() {
                     expected[at - data_pages().start] = 0x88;
                 }
             }
-            assert!(
-                read(&region, 0..len) == expected,
-                "{case}: the region changed"
-            );
+            assert!(read(&region, 0..len) == expected, "{case}: the region changed");
         }
     }
 }
@@ -130,9 +107,7 @@ fn space_ends_then_recycle() {
         let addr = guest.addr();
         dirty(&mut guest);
         let space = guest.space();
-        let tie = space
-            .tie(data_pages().start, &region, .., Access::ReadWrite)
-            .expect("a tie");
+        let tie = space.tie(data_pages().start, &region, .., Access::ReadWrite).expect("a tie");
         guest.fill(data_pages(), 0xbb).expect("writable");
         drop(space);
         drop(guest);
@@ -141,10 +116,7 @@ fn space_ends_then_recycle() {
         let next = Guest::new(&module);
         assert!(!tie.is_live());
         tie.untie().expect("it has ended");
-        assert!(
-            next.bytes(0..LEN) == pristine(),
-            "{pool}: a dead handle did something"
-        );
+        assert!(next.bytes(0..LEN) == pristine(), "{pool}: a dead handle did something");
         assert_eq!(read(&region, 0..region.len()), vec![0xbb; region.len()]);
     }
 }
@@ -157,16 +129,12 @@ fn grown_slot_then_recycle() {
         let mut guest = Guest::new(&module);
         let addr = guest.addr();
         let space = guest.space();
-        let _low = space
-            .tie(LEN - 2 * page, &region, .., Access::ReadOnly)
-            .expect("a tie");
+        let _low = space.tie(LEN - 2 * page, &region, .., Access::ReadOnly).expect("a tie");
         guest.grow(LEN);
         assert_eq!(guest.addr(), addr, "{pool}: a slot never moves");
         // SAFETY: the same memory at its new length, promised as before.
         unsafe { space.grown_to(addr, guest.len()) }.expect("same start, longer");
-        let _high = space
-            .tie(LEN, &region, .., Access::ReadWrite)
-            .expect("a tie");
+        let _high = space.tie(LEN, &region, .., Access::ReadWrite).expect("a tie");
         guest.fill(LEN..2 * LEN, 0xcc).expect("writable");
         space.untie_all().expect("no alias of ours is left");
         drop(guest);
@@ -174,10 +142,7 @@ fn grown_slot_then_recycle() {
 
         let mut next = Guest::new(&module);
         next.grow(LEN);
-        assert!(
-            next.bytes(LEN..2 * LEN) == vec![0; LEN],
-            "{pool}: the grown part is not zero"
-        );
+        assert!(next.bytes(LEN..2 * LEN) == vec![0; LEN], "{pool}: the grown part is not zero");
         assert_eq!(read(&region, 0..2 * page), vec![0xcc; 2 * page]);
     }
 }
@@ -190,11 +155,7 @@ fn discarded_data_segment_is_gone_for_the_next_tenant() {
     let guest = Guest::new(&module);
     let space = guest.space();
     let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
-    space
-        .tie(data_pages().start, &region, .., how)
-        .expect("a tie")
-        .untie()
-        .expect("unties");
+    space.tie(data_pages().start, &region, .., how).expect("a tie").untie().expect("unties");
     assert_eq!(guest.bytes(data_pages()), vec![0; data_pages().len()]);
     drop(space);
     drop(guest);
@@ -209,10 +170,7 @@ fn two_hundred_tenants_leave_nothing_behind() {
             let region = region(LEN / 4, 5);
             let tenant = |access| {
                 let mut guest = Guest::new(&module);
-                assert!(
-                    guest.bytes(data_pages()) == pristine()[data_pages()],
-                    "{pool}"
-                );
+                assert!(guest.bytes(data_pages()) == pristine()[data_pages()], "{pool}");
                 guest.fill(0..LEN / 2, 0x66).expect("writable");
                 let space = guest.space();
                 let _tie = space.tie(WASM_PAGE, &region, .., access).expect("a tie");
@@ -242,10 +200,7 @@ fn two_hundred_tenants_leave_nothing_behind() {
 fn resident() -> usize {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("/proc is mounted");
     let bytes = |name: &str| {
-        let line = rollup
-            .lines()
-            .find(|line| line.starts_with(name))
-            .expect("the kernel counts");
+        let line = rollup.lines().find(|line| line.starts_with(name)).expect("the kernel counts");
         let kib = line.split_whitespace().nth(1).expect("a number");
         kib.parse::<usize>().expect("a number") * 1024
     };
@@ -253,7 +208,5 @@ fn resident() -> usize {
 }
 
 fn open_files() -> usize {
-    fs::read_dir("/proc/self/fd")
-        .expect("/proc is mounted")
-        .count()
+    fs::read_dir("/proc/self/fd").expect("/proc is mounted").count()
 }

@@ -72,15 +72,9 @@ fn callback_moves_the_window_under_a_running_guest() {
         let bytes: Vec<u8> = words().flat_map(u64::to_le_bytes).collect();
         region.write_at(0, &bytes).expect("in bounds");
 
-        let stream = Stream {
-            region: region.clone(),
-            window: None,
-            next: 0,
-        };
+        let stream = Stream { region: region.clone(), window: None, next: 0 };
         let mut store = Store::new(&engine, stream);
-        let instance = linker
-            .instantiate(&mut store, &module)
-            .expect("instantiates");
+        let instance = linker.instantiate(&mut store, &module).expect("instantiates");
         let memory = instance.get_memory(&mut store, "memory").expect("exported");
         // SAFETY: the memory lives as long as the store; the space ends before it, and only
         // calls that could have had `data_mut` change what it shows.
@@ -90,43 +84,24 @@ fn callback_moves_the_window_under_a_running_guest() {
         let access = window.access();
         store.data_mut().window = Some(window);
 
-        let run = instance
-            .get_typed_func::<u32, u64>(&mut store, "run")
-            .expect("exported");
+        let run = instance.get_typed_func::<u32, u64>(&mut store, "run").expect("exported");
         let mark = u32::from(access != Access::ReadOnly);
-        let sum = run
-            .call(&mut store, mark)
-            .expect("the guest runs to the end");
+        let sum = run.call(&mut store, mark).expect("the guest runs to the end");
         assert_eq!(sum, words().fold(0, u64::wrapping_add), "{how:?}");
 
         // Through a read-write window the guest has left the running sums in the region.
         let mut running = 0u64;
         let words: Vec<u64> = words().collect();
         for (i, chunk) in words.chunks(WINDOW / 8).enumerate() {
-            running = chunk
-                .iter()
-                .fold(running, |sum, &word| sum.wrapping_add(word));
-            let first = if access == Access::ReadWrite {
-                running
-            } else {
-                chunk[0]
-            };
+            running = chunk.iter().fold(running, |sum, &word| sum.wrapping_add(word));
+            let first = if access == Access::ReadWrite { running } else { chunk[0] };
             let at = i * WINDOW;
             assert_eq!(read(&region, at..at + 8), first.to_le_bytes(), "{how:?}");
         }
 
-        store
-            .data_mut()
-            .window
-            .take()
-            .expect("still there")
-            .untie()
-            .expect("unties");
+        store.data_mut().window.take().expect("still there").untie().expect("unties");
         let shown = &memory.data(&store)[WINDOW_AT..WINDOW_AT + WINDOW];
-        assert!(
-            shown.iter().all(|&byte| byte == 0),
-            "{how:?}: the guest's own zeros are back"
-        );
+        assert!(shown.iter().all(|&byte| byte == 0), "{how:?}: the guest's own zeros are back");
         drop(space);
     }
 }

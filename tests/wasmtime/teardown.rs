@@ -19,12 +19,8 @@ fn untie_restores_bytes_and_data_segments() {
             let space = guest.space();
             let mapped = format!("{:?}", space.inspect(..).expect("the kernel answers"));
 
-            let over_data = space
-                .tie(data_pages().start, &region, .., access)
-                .expect("a tie");
-            let over_zeros = space
-                .tie(8 * WASM_PAGE, &region, ..page, access)
-                .expect("a tie");
+            let over_data = space.tie(data_pages().start, &region, .., access).expect("a tie");
+            let over_zeros = space.tie(8 * WASM_PAGE, &region, ..page, access).expect("a tie");
             assert_eq!(guest.bytes(data_pages()), pattern(data_pages().len(), 1));
             if access != Access::ReadOnly {
                 guest.fill(data_pages(), 0xee).expect("writable");
@@ -32,14 +28,8 @@ fn untie_restores_bytes_and_data_segments() {
             over_zeros.untie().expect("nobody else was here");
             over_data.untie().expect("nobody else was here");
 
-            assert!(
-                guest.bytes(0..LEN) == before,
-                "{access:?}: other bytes than before"
-            );
-            assert_eq!(
-                format!("{:?}", space.inspect(..).expect("the kernel answers")),
-                mapped
-            );
+            assert!(guest.bytes(0..LEN) == before, "{access:?}: other bytes than before");
+            assert_eq!(format!("{:?}", space.inspect(..).expect("the kernel answers")), mapped);
             guest.fill(0..LEN, 1).expect("all of it is writable");
             let kept = match access {
                 Access::ReadWrite => vec![0xee; data_pages().len()],
@@ -57,12 +47,10 @@ fn drops_restore_like_untie() {
         let region = region(data_pages().len(), 2);
         let mut guest = Guest::new(plain());
         let space = guest.space();
-        let over_data = space
-            .tie(data_pages().start, &region, .., Access::ReadWrite)
-            .expect("a tie");
-        let over_zeros = space
-            .tie(8 * WASM_PAGE, &region, ..page, Access::CopyOnWrite)
-            .expect("a tie");
+        let over_data =
+            space.tie(data_pages().start, &region, .., Access::ReadWrite).expect("a tie");
+        let over_zeros =
+            space.tie(8 * WASM_PAGE, &region, ..page, Access::CopyOnWrite).expect("a tie");
         guest.fill(data_pages(), 0xdd).expect("writable");
 
         if space_first {
@@ -116,9 +104,7 @@ fn store_dropped_under_a_live_tie() {
             }
             let mut guest = Guest::new(if round % 2 == 0 { plain() } else { moving() });
             let space = guest.space();
-            let tie = space
-                .tie(at, &region, .., Access::ReadWrite)
-                .expect("a tie");
+            let tie = space.tie(at, &region, .., Access::ReadWrite).expect("a tie");
             guest.store(at, 90).expect("writable");
             drop(guest);
             let squatter = Squatter::new(tie.as_ptr().wrapping_sub(page), 4 * page);
@@ -151,9 +137,6 @@ fn store_dropped_under_a_live_tie() {
         expected[0] = 90;
         assert_eq!(read(&region, 0..2 * page), expected);
         let left = mappings();
-        assert!(
-            left <= settled + 8,
-            "{settled} mappings became {left} in 48 rounds"
-        );
+        assert!(left <= settled + 8, "{settled} mappings became {left} in 48 rounds");
     });
 }
