@@ -47,3 +47,31 @@ impl Beliefs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page;
+
+    #[test]
+    fn what_was_noted_last_holds_and_the_rest_is_inaccessible() {
+        let page = page::size();
+        let pages = |from: usize, to: usize| Pages::known(from * page, to * page).unwrap();
+        let mut beliefs = Beliefs::default();
+        beliefs.note(pages(2, 6), Protection::READ_WRITE);
+        beliefs.note(pages(3, 4), Protection::READ);
+        let expected = [
+            (pages(1, 2), Protection::NONE),
+            (pages(2, 3), Protection::READ_WRITE),
+            (pages(3, 4), Protection::READ),
+            (pages(4, 5), Protection::READ_WRITE),
+        ];
+        let found: Vec<_> = beliefs.protections(pages(1, 5)).iter().copied().collect();
+        assert_eq!(found, expected);
+        assert_eq!(beliefs.layout(pages(1, 5)).len(), 4);
+        assert_eq!(
+            beliefs.protections(pages(8, 9)),
+            OneOrMore::one((pages(8, 9), Protection::NONE))
+        );
+    }
+}

@@ -1,8 +1,7 @@
-//! Page arithmetic, and ranges that were checked once.
+//! The page size, and rounding to it.
 //!
-//! [`Pages`] is the proof that a run of addresses or offsets is whole: start and length are
-//! multiples of a page size, the length is not zero, the end does not overflow. It is made by
-//! [`Pages::check`] only; below that point only the type travels, and no code checks again.
+//! Verbs refuse misaligned input and never round it; who wants to round does it here, and knows which
+//! way.
 //!
 //! Source: sysconf(3) `_SC_PAGESIZE`, mmap(2) on alignment.
 
@@ -53,10 +52,12 @@ pub fn round_up(n: usize, page: usize) -> Option<usize> {
     Some(round_down(n.checked_add(rest)?, page))
 }
 
-/// A run of whole pages: `start` and `len` are multiples of a page, `len > 0`, `start + len` does
-/// not overflow and lies within the bounds it was checked against.
+/// A range that was checked once: `start` and `len` are multiples of a page size, `len > 0`, and
+/// `start + len` does not overflow and lies within the bounds it was checked against.
 ///
-/// `start` is an address or an offset; the name of the variable says which.
+/// Made by [`Pages::check`], or by [`Pages::known`] of parts and of what the kernel named. Below that
+/// only the type travels, and no code checks again. `start` is an address or an offset; the name of the
+/// variable says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pages {
     start: usize,
@@ -191,5 +192,66 @@ pub(crate) fn resolve(range: &impl RangeBounds<usize>, end: usize) -> (usize, Op
         (Some(start), Some(end)) => (start, end.checked_sub(start)),
         (Some(start), None) => (start, None),
         (None, _) => (usize::MAX, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn bounds(base: usize, limit: usize) -> Bounds {
+        Bounds { op: Op::Tie, subject: Subject::At, page: 0x1000, base, limit }
+    }
+
+    fn kind(base: usize, limit: usize, start: usize, len: usize) -> Option<ErrorKind> {
+        Pages::check(bounds(base, limit), start, len).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn misaligned_comes_before_empty_before_out_of_range() {
+        assert_eq!(kind(0, 0x4000, 0x1000, 0x3000), None);
+        assert_eq!(kind(0, 0x4000, 0x4000, 0), Some(ErrorKind::Empty));
+        assert_eq!(kind(0, 0x4000, 0x8000, 0), Some(ErrorKind::Empty));
+        assert_eq!(kind(0, 0x4000, 0x8001, 0), Some(ErrorKind::Misaligned));
+        assert_eq!(kind(0, 0x4000, 0x8000, 1), Some(ErrorKind::Misaligned));
+        assert_eq!(kind(0, 0x4000, 0x1000, 0x4000), Some(ErrorKind::OutOfRange));
+        let last = usize::MAX - 0xfff;
+        assert_eq!(kind(0, usize::MAX, last, 0x1000), Some(ErrorKind::OutOfRange));
+        assert_eq!(kind(0, 0x4000, last, last), Some(ErrorKind::OutOfRange));
+    }
+
+    #[test]
+    fn a_base_inside_a_page_shifts_what_is_aligned() {
+        let base = 0x7000_0010;
+        assert_eq!(kind(base, 0x4000, 0, 0x1000), Some(ErrorKind::Misaligned));
+        let pages = Pages::check(bounds(base, 0x4000), 0xff0, 0x1000).unwrap();
+        assert_eq!(pages.range(), 0x7000_1000..0x7000_2000);
+        let error = Pages::check(bounds(base, 0x4000), 0, 0x1000).unwrap_err();
+        assert_eq!(error.nearest(), Some((0xff0, 0xff0)));
+        let error = Pages::check(bounds(base, 0x4000), 0x1000, 0x1000).unwrap_err();
+        assert_eq!(error.nearest(), Some((0xff0, 0x1ff0)));
+    }
+
+    #[test]
+    fn ranges_resolve_as_they_are_written() {
+        assert_eq!(resolve(&.., 7), (0, Some(7)));
+        assert_eq!(resolve(&(2..), 7), (2, Some(5)));
+        assert_eq!(resolve(&(2..=3), 7), (2, Some(2)));
+        assert_eq!(resolve(&(..0), 7), (0, Some(0)));
+        let backwards = std::ops::Range { start: 5, end: 3 };
+        assert_eq!(resolve(&backwards, 7), (5, None));
+        assert_eq!(resolve(&(0..=usize::MAX), 7), (0, None));
+        let nowhere = (Bound::Excluded(usize::MAX), Bound::Unbounded);
+        assert_eq!(resolve(&nowhere, 7), (usize::MAX, None));
+    }
+
+    #[test]
+    fn rounding_meets_its_ends() {
+        assert_eq!(round_down(0, 0x1000), 0);
+        assert_eq!(round_down(usize::MAX, 0x1000), usize::MAX - 0xfff);
+        assert_eq!(round_up(0, 0x1000), Some(0));
+        assert_eq!(round_up(usize::MAX - 0xfff, 0x1000), Some(usize::MAX - 0xfff));
+        assert_eq!(round_up(usize::MAX - 0xffe, 0x1000), None);
     }
 }

@@ -54,10 +54,11 @@ pub(crate) struct Flavour {
 }
 
 impl Flavour {
-    /// Private mappings are `MAP_NORESERVE`: a copy-on-write tie of a region larger than the memory
-    /// is not an overcommitment until it is written.
-    const fn flags(self) -> MapFlags {
-        if self.shared { MapFlags::SHARED } else { MapFlags::PRIVATE.union(MapFlags::NORESERVE) }
+    /// All are `MAP_NORESERVE`: a copy-on-write tie of a region larger than the memory is no
+    /// overcommitment until it is written, and a view takes no huge pages for its room to grow.
+    fn flags(self) -> MapFlags {
+        let visibility = if self.shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
+        visibility | MapFlags::NORESERVE
     }
 }
 
