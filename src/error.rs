@@ -71,6 +71,11 @@ pub(crate) struct Span {
     pub end: usize,
 }
 
+impl Span {
+    /// Of an error that is not about a range.
+    pub const NONE: Self = Self { start: 0, end: 0 };
+}
+
 impl From<Range<usize>> for Span {
     fn from(range: Range<usize>) -> Self {
         Self { start: range.start, end: range.end }
@@ -317,6 +322,7 @@ impl Error {
     /// where the error is not about a range.
     pub const fn range(&self) -> Option<Range<usize>> {
         match self.detail {
+            Detail::Os { asked: Span::NONE, .. } => None,
             Detail::OutOfRange { asked, .. }
             | Detail::Shorter { asked, .. }
             | Detail::Overlap { asked, .. }
@@ -448,7 +454,11 @@ impl fmt::Display for Error {
                  untie some, or raise the limit"
             ),
             Detail::NoMemory { call, errno, asked } | Detail::Os { call, errno, asked } => {
-                write!(f, "{} of {asked}: {errno}", call.name())
+                f.write_str(call.name())?;
+                match asked {
+                    Span::NONE => write!(f, ": {errno}"),
+                    asked => write!(f, " of {asked}: {errno}"),
+                }
             }
             Detail::Unsupported { why, errno } => {
                 f.write_str(why)?;

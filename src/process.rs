@@ -44,8 +44,7 @@ impl Process {
         static CURRENT: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
         static NEXT: AtomicU64 = AtomicU64::new(1);
 
-        let nothing = Span { start: 0, end: 0 };
-        let word = sys::wiped_on_fork().map_err(|e| Error::os(op, Call::Mmap, e, nothing))?;
+        let word = sys::wiped_on_fork().map_err(|e| Error::os(op, Call::Mmap, e, Span::NONE))?;
         loop {
             let generation = word.load(Ordering::Acquire);
             if generation != 0 {

@@ -28,10 +28,7 @@ fn program() -> Option<PathBuf> {
     if program.exists() {
         return Some(program);
     }
-    println!(
-        "skipped: {} is not there; `cargo test` builds it",
-        program.display()
-    );
+    println!("skipped: {} is not there; `cargo test` builds it", program.display());
     None
 }
 
@@ -77,9 +74,7 @@ struct Row {
 /// The three lines of the table: tied, copied, native.
 fn rows(stdout: &str) -> [Row; 3] {
     ["tied", "copied", "native"].map(|way| {
-        let line = stdout
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(way));
+        let line = stdout.lines().find(|line| line.split_whitespace().next() == Some(way));
         let line = line.unwrap_or_else(|| panic!("no line {way} in {stdout}"));
         let cells: Vec<&str> = line.split_whitespace().collect();
         let [_, bytes, newlines, crc32, time, "ms", copied, memory @ ..] = &cells[..] else {
@@ -133,11 +128,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     for &byte in bytes {
         crc ^= u32::from(byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ 0xedb8_8320
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
         }
     }
     !crc
@@ -157,16 +148,9 @@ fn check_file(program: &Path, path: &Path, bytes: &[u8]) -> [Row; 3] {
     let ran = scan(program, path);
     let rows = success(&ran);
     assert_eq!(rows[0].bytes, bytes.len() as u64);
-    assert_eq!(
-        rows[0].newlines,
-        bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
-    );
+    assert_eq!(rows[0].newlines, bytes.iter().filter(|&&byte| byte == b'\n').count() as u64);
     let expected = crc32(bytes);
-    assert_eq!(
-        rows[0].crc32, expected,
-        "{:08x} is not {expected:08x}",
-        rows[0].crc32
-    );
+    assert_eq!(rows[0].crc32, expected, "{:08x} is not {expected:08x}", rows[0].crc32);
     rows
 }
 
@@ -231,9 +215,7 @@ fn a_sparse_file_longer_than_the_window() {
     let file = tempfile::NamedTempFile::new().expect("temporary file");
     file.as_file().set_len(bytes.len() as u64).expect("length");
     for at in [0, WINDOW - 3, WINDOW + page - 2, WINDOW + page + 13] {
-        file.as_file()
-            .write_all_at(b"a\nb\n", at as u64)
-            .expect("write");
+        file.as_file().write_all_at(b"a\nb\n", at as u64).expect("write");
         bytes[at..at + 4].copy_from_slice(b"a\nb\n");
     }
     check_file(&program, file.path(), &bytes);
@@ -249,10 +231,7 @@ fn the_default_is_the_program_itself() {
     let Some(program) = program() else { return };
     let ran = run(&mut Command::new(&program));
     let rows = success(&ran);
-    assert_eq!(
-        rows[0].bytes,
-        fs::metadata(&program).expect("the program is there").len()
-    );
+    assert_eq!(rows[0].bytes, fs::metadata(&program).expect("the program is there").len());
     assert!(ran.stdout.contains("256 distinct"), "{}", ran.stdout);
 }
 
@@ -263,11 +242,7 @@ fn the_most_frequent_byte() {
     fs::write(file.path(), b"aaabbc\n\n").expect("write");
     let ran = scan(&program, file.path());
     success(&ran);
-    assert!(
-        ran.stdout.contains("4 distinct, most often 0x61 (37.5 %)"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("4 distinct, most often 0x61 (37.5 %)"), "{}", ran.stdout);
 }
 
 #[test]
@@ -276,11 +251,7 @@ fn what_is_no_file_is_refused() {
     let dir = TempDir::new().expect("temporary directory");
 
     let missing = dir.path().join("missing");
-    refusal(
-        &scan(&program, &missing),
-        1,
-        "missing: No such file or directory",
-    );
+    refusal(&scan(&program, &missing), 1, "missing: No such file or directory");
 
     let empty = dir.path().join("empty");
     File::create(&empty).expect("create");
@@ -320,12 +291,7 @@ fn an_unreadable_file_is_refused() {
     }
     let ran = run(command.arg(&secret));
     refusal(&ran, 1, "Permission denied");
-    assert!(
-        ran.stderr
-            .starts_with(&format!("scan: {}: ", secret.display())),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.starts_with(&format!("scan: {}: ", secret.display())), "{}", ran.stderr);
 }
 
 #[test]
@@ -340,17 +306,10 @@ fn the_command_line() {
     }
     let ran = scan(&program, "--version");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert_eq!(
-        ran.stdout,
-        concat!("scan (pagetie ", env!("CARGO_PKG_VERSION"), ")\n")
-    );
+    assert_eq!(ran.stdout, concat!("scan (pagetie ", env!("CARGO_PKG_VERSION"), ")\n"));
 
     refusal(&scan(&program, "--colour"), 2, "unknown option --colour");
-    refusal(
-        &run(Command::new(&program).args(["one", "two"])),
-        2,
-        "more than one file",
-    );
+    refusal(&run(Command::new(&program).args(["one", "two"])), 2, "more than one file");
 }
 
 #[test]
@@ -359,9 +318,7 @@ fn odd_file_names() {
     let dir = TempDir::new().expect("temporary directory");
 
     fs::write(dir.path().join("--help"), "123456789").expect("write");
-    let ran = run(Command::new(&program)
-        .args(["--", "--help"])
-        .current_dir(dir.path()));
+    let ran = run(Command::new(&program).args(["--", "--help"]).current_dir(dir.path()));
     assert_eq!(success(&ran)[0].crc32, 0xcbf4_3926);
 
     let name = dir.path().join(OsStr::from_bytes(b"not\xffutf-8"));
@@ -373,11 +330,7 @@ fn odd_file_names() {
 fn a_reader_that_goes_away_is_no_failure() {
     let Some(program) = program() else { return };
     let mut command = Command::new(&program);
-    command
-        .arg(&program)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.arg(&program).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let _others = RUNNING.read();
     let mut child = command.spawn().expect("scan starts");
     drop(child.stdout.take());
@@ -409,11 +362,7 @@ fn progress_shows_on_a_terminal_and_goes_away() {
 
     let _others = RUNNING.read();
     let mut command = Command::new(&program);
-    command
-        .arg(file.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(theirs);
+    command.arg(file.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(theirs);
     let child = command.spawn().expect("scan starts");
     // With it goes our copy of their end, so that reading ends when the child does.
     drop(command);
@@ -432,9 +381,5 @@ fn progress_shows_on_a_terminal_and_goes_away() {
     }
     const ERASE: &str = "\r\x1b[K";
     assert!(seen.ends_with(ERASE), "{seen:?}");
-    assert!(
-        seen.split(ERASE)
-            .all(|line| line.is_empty() || line.ends_with(" MiB")),
-        "{seen:?}"
-    );
+    assert!(seen.split(ERASE).all(|line| line.is_empty() || line.ends_with(" MiB")), "{seen:?}");
 }

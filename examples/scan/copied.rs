@@ -26,11 +26,5 @@ pub fn scan(module: &Module, region: &Region) -> Result<Run> {
 
     let time = start.elapsed();
     let memory = memory.growth();
-    Ok(Run {
-        way: "copied",
-        findings: guest.findings()?,
-        time,
-        copied,
-        memory,
-    })
+    Ok(Run { way: "copied", findings: guest.findings()?, time, copied, memory })
 }

@@ -26,32 +26,18 @@ impl Guest {
     pub fn new(module: &Module) -> Result<Self> {
         let mut store = Store::new(module.engine(), ());
         let instance = Instance::new(&mut store, module, &[])?;
-        let memory = instance
-            .get_memory(&mut store, "memory")
-            .ok_or("guest has no memory")?;
-        let window = instance
-            .get_global(&mut store, "window")
-            .ok_or("guest has no window")?;
+        let memory = instance.get_memory(&mut store, "memory").ok_or("guest has no memory")?;
+        let window = instance.get_global(&mut store, "window").ok_or("guest has no window")?;
         let window = window.get(&mut store).unwrap_i32() as usize;
         let scan = instance.get_typed_func(&mut store, "scan")?;
         let crc32 = instance.get_typed_func(&mut store, "crc32")?;
         let count = instance.get_typed_func(&mut store, "count")?;
-        Ok(Self {
-            store,
-            memory,
-            window,
-            scan,
-            crc32,
-            count,
-        })
+        Ok(Self { store, memory, window, scan, crc32, count })
     }
 
     /// Where the guest's memory starts, and its length. It never grows, so it never moves.
     pub fn memory(&self) -> (*mut u8, usize) {
-        (
-            self.memory.data_ptr(&self.store),
-            self.memory.data_size(&self.store),
-        )
+        (self.memory.data_ptr(&self.store), self.memory.data_size(&self.store))
     }
 
     /// Where the window is in the guest's memory: its start suits every page size.
@@ -66,9 +52,7 @@ impl Guest {
 
     /// Scans the first `len` bytes of the window, going on from the last scan.
     pub fn scan(&mut self, len: usize) -> Result<()> {
-        Ok(self
-            .scan
-            .call(&mut self.store, (self.window as u32, len as u32))?)
+        Ok(self.scan.call(&mut self.store, (self.window as u32, len as u32))?)
     }
 
     /// What all scans together have found.
@@ -77,9 +61,6 @@ impl Guest {
         for (byte, count) in (0..).zip(&mut histogram) {
             *count = self.count.call(&mut self.store, byte)?;
         }
-        Ok(Findings {
-            crc32: self.crc32.call(&mut self.store, ())?,
-            histogram,
-        })
+        Ok(Findings { crc32: self.crc32.call(&mut self.store, ())?, histogram })
     }
 }

@@ -55,11 +55,8 @@ fn scan(path: &Path) -> Result<String> {
     let region = open(path)?;
     let module = guest::compile()?;
     read_ahead(&region)?;
-    let runs = [
-        tied::scan(&module, &region)?,
-        copied::scan(&module, &region)?,
-        native::scan(&region)?,
-    ];
+    let runs =
+        [tied::scan(&module, &region)?, copied::scan(&module, &region)?, native::scan(&region)?];
     report::check(&runs)?;
     Ok(report::table(path, &region, &runs))
 }
@@ -91,9 +88,7 @@ fn read_ahead(region: &Region) -> Result<()> {
 
 /// `[0, len)` in pieces of `step` bytes; the last may be shorter.
 fn pieces(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len)
-        .step_by(step)
-        .map(move |start| start..len.min(start + step))
+    (0..len).step_by(step).map(move |start| start..len.min(start + step))
 }
 
 fn fail(code: u8, why: fmt::Arguments<'_>) -> ExitCode {

@@ -25,13 +25,7 @@ pub fn scan(region: &Region) -> Result<Run> {
 
     let time = start.elapsed();
     let memory = memory.growth();
-    Ok(Run {
-        way: "native",
-        findings: scanner.findings(),
-        time,
-        copied: 0,
-        memory,
-    })
+    Ok(Run { way: "native", findings: scanner.findings(), time, copied: 0, memory })
 }
 
 /// `TABLES[k]` advances a byte of the CRC past `k` further bytes.
@@ -72,11 +66,7 @@ struct Scanner {
 
 impl Scanner {
     fn new() -> Self {
-        Self {
-            crc: !0,
-            lanes: [[0; 256]; 8],
-            histogram: [0; 256],
-        }
+        Self { crc: !0, lanes: [[0; 256]; 8], histogram: [0; 256] }
     }
 
     /// Goes on over `bytes`, fewer than 4 GiB.
@@ -131,9 +121,6 @@ impl Scanner {
     }
 
     fn findings(self) -> Findings {
-        Findings {
-            crc32: !self.crc,
-            histogram: self.histogram,
-        }
+        Findings { crc32: !self.crc, histogram: self.histogram }
     }
 }

@@ -18,12 +18,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(what: &'static str, total: usize) -> Self {
         let next = stderr().is_terminal().then(|| Instant::now() + PATIENCE);
-        Self {
-            what,
-            total,
-            next,
-            shown: false,
-        }
+        Self { what, total, next, shown: false }
     }
 
     pub fn reached(&mut self, done: usize) {
@@ -31,12 +26,8 @@ impl Progress {
         if self.next.is_some_and(|next| now >= next) {
             let percent = done as u128 * 100 / self.total as u128;
             // Nothing depends on the line, so a terminal that went away is no error.
-            let _ = write!(
-                stderr(),
-                "\r\x1b[K{}: {percent} % of {} MiB",
-                self.what,
-                self.total >> 20
-            );
+            let _ =
+                write!(stderr(), "\r\x1b[K{}: {percent} % of {} MiB", self.what, self.total >> 20);
             self.next = Some(now + STEP);
             self.shown = true;
         }

@@ -9,10 +9,7 @@ use crate::run::{Findings, Run};
 
 /// All ways found the same, or else the error says what each of them found.
 pub fn check(runs: &[Run]) -> Result<()> {
-    if runs
-        .windows(2)
-        .all(|pair| pair[0].findings == pair[1].findings)
-    {
+    if runs.windows(2).all(|pair| pair[0].findings == pair[1].findings) {
         return Ok(());
     }
     let found = |run: &Run| {
@@ -25,9 +22,7 @@ pub fn check(runs: &[Run]) -> Result<()> {
 
 /// The table, with a line above and some below.
 pub fn table(path: &Path, region: &Region, runs: &[Run]) -> String {
-    let head = [
-        "way", "bytes", "newlines", "CRC-32", "time", "copied", "memory",
-    ];
+    let head = ["way", "bytes", "newlines", "CRC-32", "time", "copied", "memory"];
     let mut rows = vec![head.map(String::from)];
     rows.extend(runs.iter().map(|run| {
         [
@@ -37,8 +32,7 @@ pub fn table(path: &Path, region: &Region, runs: &[Run]) -> String {
             format!("{:08x}", run.findings.crc32),
             format!("{:.2} ms", run.time.as_secs_f64() * 1e3),
             run.copied.to_string(),
-            run.memory
-                .map_or("unknown".into(), |kib| format!("{kib} KiB")),
+            run.memory.map_or("unknown".into(), |kib| format!("{kib} KiB")),
         ]
     }));
 
@@ -57,11 +51,7 @@ pub fn table(path: &Path, region: &Region, runs: &[Run]) -> String {
 }
 
 fn summary(findings: &Findings) -> String {
-    let counts = || {
-        (0..=u8::MAX)
-            .zip(findings.histogram)
-            .filter(|&(_, count)| count > 0)
-    };
+    let counts = || (0..=u8::MAX).zip(findings.histogram).filter(|&(_, count)| count > 0);
     let (byte, count) = counts().max_by_key(|&(_, count)| count).unwrap_or_default();
     let share = count as f64 * 100.0 / findings.len() as f64;
     let distinct = counts().count();

@@ -6,10 +6,7 @@
 //!   guest memory       [ tables | window  ]
 //! ```
 
-#![allow(
-    unsafe_code,
-    reason = "lending an engine's memory is a promise that only we can make"
-)]
+#![allow(unsafe_code, reason = "lending an engine's memory is a promise that only we can make")]
 
 use std::time::Instant;
 
@@ -57,11 +54,5 @@ pub fn scan(module: &Module, region: &Region) -> Result<Run> {
     let start = Instant::now();
     tie.untie()?;
     let time = scanned + start.elapsed();
-    Ok(Run {
-        way: "tied",
-        findings: guest.findings()?,
-        time,
-        copied: 0,
-        memory,
-    })
+    Ok(Run { way: "tied", findings: guest.findings()?, time, copied: 0, memory })
 }

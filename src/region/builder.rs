@@ -163,7 +163,7 @@ impl RegionBuilder {
     }
 
     fn failed(call: Call, errno: Errno) -> Error {
-        Error::os(Op::Region, call, errno, Span { start: 0, end: 0 })
+        Error::os(Op::Region, call, errno, Span::NONE)
     }
 
     fn of_object(self, object: Object) -> Result<Region> {
