@@ -188,6 +188,7 @@ pub(crate) enum Why {
     HugePages,
     Special,
     Sealed,
+    Watched,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,6 +440,7 @@ impl fmt::Display for Error {
                     Why::HugePages => "is of huge pages (hugetlb)",
                     Why::Special => "is a special mapping of the kernel",
                     Why::Sealed => "is sealed (mseal)",
+                    Why::Watched => "is registered with a userfaultfd, which a tie would end",
                 };
                 write!(f, "{found}, inside {asked}, {what}")
             }

@@ -153,7 +153,7 @@ impl Space {
     /// start on.
     ///
     /// Neither `start` nor `len` need be aligned; ties lie over the whole pages between. The kernel is
-    /// asked what is there, and holes, code, stacks, the heap, huge pages and special mappings are
+    /// asked what is there, and holes, code, stacks, the heap, huge pages, special mappings and memory registered with a userfaultfd are
     /// refused. Stacks of other threads and the arenas of an allocator look like any other memory:
     /// that they are none is the caller's promise.
     ///
@@ -558,6 +558,8 @@ fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> R
             Some(Why::Special)
         } else if sys::page_size_of(vma) != Some(page::size()) {
             Some(Why::HugePages)
+        } else if process.is_watched(span.start) {
+            Some(Why::Watched)
         } else {
             None
         };

@@ -21,7 +21,7 @@ pub(crate) use memory::{
     map_zeros_over, protect, reserve, touch, unlock, unmap,
 };
 pub(crate) use object::{HugeSize, Object, Stat};
-pub(crate) use process::wiped_on_fork;
+pub(crate) use process::{is_filtered, wiped_on_fork};
 pub(crate) use remap::{duplicate, move_aside, move_to};
 pub(crate) use uffd::Uffd;
 

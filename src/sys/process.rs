@@ -40,3 +40,12 @@ pub(crate) fn wiped_on_fork() -> Result<&'static AtomicU64> {
     // SAFETY: as above: published pages stay mapped for good.
     Ok(unsafe { &*stored? })
 }
+
+/// Whether a system call filter is in force, which may answer an unusual call by killing the process.
+///
+/// # References
+/// prctl(2) `PR_GET_SECCOMP`.
+pub(crate) fn is_filtered() -> bool {
+    // SAFETY: reads one property of this thread.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
+}

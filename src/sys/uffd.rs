@@ -29,6 +29,14 @@ struct UffdioRegister {
     ioctls: u64,
 }
 
+#[repr(C)]
+struct UffdioContinue {
+    range: UffdioRange,
+    mode: u64,
+    mapped: i64,
+}
+
+const _: () = assert!(size_of::<UffdioContinue>() == 32);
 const _: () = assert!(size_of::<UffdioApi>() == 24);
 const _: () = assert!(size_of::<UffdioRange>() == 16);
 const _: () = assert!(size_of::<UffdioRegister>() == 32);
@@ -88,6 +96,28 @@ impl Uffd {
             ioctl(&self.0, Setter::<{ opcode::read::<UffdioRange>(UFFD, 1) }, _>::new(range))?
         };
         Ok(())
+    }
+
+    /// Whether the page at `addr` is registered with a userfaultfd, of whomever.
+    ///
+    /// Asks for a page of the page cache to be mapped there, which the kernel refuses with `ENOENT`
+    /// where nothing is registered, and with another error for private anonymous memory that is. Of
+    /// registered shared memory it maps a page that is there, as a read would.
+    ///
+    /// # References
+    /// ioctl_userfaultfd(2) `UFFDIO_CONTINUE`, Linux 5.13.
+    pub fn is_registered(&self, addr: usize) -> bool {
+        let range = UffdioRange { start: addr as u64, len: super::page_size() as u64 };
+        let mut ask = UffdioContinue { range, mode: 0, mapped: 0 };
+        // SAFETY: UFFDIO_CONTINUE reads and writes one `struct uffdio_continue`; no byte of any page
+        // changes.
+        let answer = unsafe {
+            ioctl(
+                &self.0,
+                Updater::<{ opcode::read_write::<UffdioContinue>(UFFD, 7) }, _>::new(&mut ask),
+            )
+        };
+        !matches!(answer, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTTY))
     }
 
     /// Lets those who wait on the range look again. The range need not be registered any more.
