@@ -118,15 +118,6 @@ impl Process {
         self.uffd.get_or_init(Uffd::open).as_ref().map_err(|&errno| errno)
     }
 
-    /// Whether memory is registered with a userfaultfd, as far as that can be asked. Where system
-    /// calls are filtered it is not: a filter may kill a process for opening a userfaultfd.
-    pub fn is_watched(&self, addr: usize) -> bool {
-        match self.uffd.get() {
-            None if sys::is_filtered() => false,
-            _ => self.uffd().is_ok_and(|uffd| uffd.is_registered(addr)),
-        }
-    }
-
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,7 +17,7 @@ use crate::ledger::{Ledger, Standing};
 use crate::page::{self, Bounds, Pages, resolve};
 use crate::process::{self, Process};
 use crate::reservation::Reservation;
-use crate::sys::{self, Call, Maps, Vma};
+use crate::sys::{self, Call, Maps, Uffd, Vma};
 use crate::zeros::Zeros;
 use crate::{Access, untie};
 use std::fmt;
@@ -541,6 +541,8 @@ fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> R
     // The stack this call runs on, whatever the kernel calls it.
     let here = 0u8;
     let here = std::ptr::from_ref(&here).addr();
+    // A filter of system calls may kill a process for opening a userfaultfd.
+    let probe = if sys::is_filtered() { None } else { Uffd::open().ok() };
     let mut next = asked.start;
     let mut found = Ok(());
     maps.visit_named(asked.start, asked.end, |vma, name| {
@@ -558,7 +560,7 @@ fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> R
             Some(Why::Special)
         } else if sys::page_size_of(vma) != Some(page::size()) {
             Some(Why::HugePages)
-        } else if process.is_watched(span.start) {
+        } else if probe.as_ref().is_some_and(|probe| probe.is_registered(span.start)) {
             Some(Why::Watched)
         } else {
             None
