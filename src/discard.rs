@@ -8,10 +8,10 @@
 
 use crate::error::{Error, Op, Result};
 use crate::options::Access;
-use crate::page::Pages;
+use crate::page::{Extent, Pages};
 use crate::protect::check_huge;
 use crate::region::Region;
-use crate::space::Space;
+use crate::space::{Shared, Space};
 use crate::sys::{self, Advice, Call, Errno};
 use std::ops::RangeBounds;
 
@@ -62,9 +62,14 @@ impl Space {
     #[doc(alias = "MADV_DONTNEED")]
     #[doc(alias = "FALLOC_FL_PUNCH_HOLE")]
     pub fn discard(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        let op = Op::Discard;
-        let shared = &**self.shared();
-        let pages = shared.whole_pages(op, &range)?;
+        self.shared().discard(Extent::of(&range, self.len()))
+    }
+}
+
+impl Shared {
+    pub(crate) fn discard(&self, extent: Extent) -> Result<()> {
+        let (op, shared) = (Op::Discard, self);
+        let pages = shared.whole_pages(op, extent)?;
         let state = shared.lock(op)?;
         let mut steps = Vec::new();
         for record in state.ledger.overlapping(pages) {

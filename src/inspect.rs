@@ -8,8 +8,9 @@
 use crate::alias::Alias;
 use crate::error::{Error, Op, Span, Why};
 use crate::list::OneOrMore;
-use crate::page::Pages;
+use crate::page::{Extent, Pages};
 use crate::process::Process;
+use crate::space::Shared;
 use crate::sys::{Call, Maps, Protection, Vma};
 use crate::{Prot, Space, page};
 use std::ops::{ControlFlow, Range, RangeBounds};
@@ -51,9 +52,15 @@ impl Space {
     /// `PROCMAP_QUERY`, Linux 6.11; `/proc/thread-self/maps` before.
     #[doc(alias = "PROCMAP_QUERY")]
     pub fn inspect(&self, range: impl RangeBounds<usize>) -> Result<Vec<Mapping>, Error> {
-        let (asked, addresses) = self.shared().any_bytes(Op::Inspect, &range)?;
-        let _state = self.shared().lock(Op::Inspect)?;
-        let maps = self.shared().maps(Op::Inspect)?;
+        self.shared().inspect(Extent::of(&range, self.len()))
+    }
+}
+
+impl Shared {
+    pub(crate) fn inspect(&self, extent: Extent) -> Result<Vec<Mapping>, Error> {
+        let (asked, addresses) = self.any_bytes(Op::Inspect, extent)?;
+        let _state = self.lock(Op::Inspect)?;
+        let maps = self.maps(Op::Inspect)?;
         let start = page::round_down(addresses.start, page::size());
         let end = page::round_up(addresses.end, page::size()).unwrap_or(usize::MAX);
         let mut mappings = Vec::new();

@@ -174,24 +174,44 @@ impl Pages {
     }
 }
 
-/// Start and length of a range as the caller wrote it, `end` standing for an open end.
-///
-/// A backwards range has no length: `None`, as has one whose end is past `usize::MAX`.
-pub(crate) fn resolve(range: &impl RangeBounds<usize>, end: usize) -> (usize, Option<usize>) {
-    let start = match range.start_bound() {
-        Bound::Included(&start) => Some(start),
-        Bound::Excluded(&start) => start.checked_add(1),
-        Bound::Unbounded => Some(0),
-    };
-    let end = match range.end_bound() {
-        Bound::Included(&end) => end.checked_add(1),
-        Bound::Excluded(&end) => Some(end),
-        Bound::Unbounded => Some(end),
-    };
-    match (start, end) {
-        (Some(start), Some(end)) => (start, end.checked_sub(start)),
-        (Some(start), None) => (start, None),
-        (None, _) => (usize::MAX, None),
+/// A range as a caller wrote it: nothing about it is checked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub start: usize,
+    /// `None`: it runs backwards, or past what a `usize` holds.
+    len: Option<usize>,
+}
+
+impl Extent {
+    /// Of a Rust range, `end` standing for an open end.
+    pub fn of(range: &impl RangeBounds<usize>, end: usize) -> Self {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => Some(start),
+            Bound::Excluded(&start) => start.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&end) => end.checked_add(1),
+            Bound::Excluded(&end) => Some(end),
+            Bound::Unbounded => Some(end),
+        };
+        match (start, end) {
+            (Some(start), Some(end)) => Self { start, len: end.checked_sub(start) },
+            (Some(start), None) => Self { start, len: None },
+            (None, _) => Self { start: usize::MAX, len: None },
+        }
+    }
+
+    /// Its length, or 0 where it has none: for errors about its start.
+    pub fn len_or_none(self) -> usize {
+        self.len.unwrap_or(0)
+    }
+
+    /// Its length; a range without one is out of range.
+    pub fn len(self, bounds: Bounds) -> Result<usize, Error> {
+        let backwards = Span { start: self.start, end: self.start };
+        let refused = Error::out_of_range(bounds.op, bounds.subject, backwards, bounds.limit);
+        self.len.ok_or(refused)
     }
 }
 
@@ -235,15 +255,16 @@ mod tests {
 
     #[test]
     fn ranges_resolve_as_they_are_written() {
-        assert_eq!(resolve(&.., 7), (0, Some(7)));
-        assert_eq!(resolve(&(2..), 7), (2, Some(5)));
-        assert_eq!(resolve(&(2..=3), 7), (2, Some(2)));
-        assert_eq!(resolve(&(..0), 7), (0, Some(0)));
+        let of = |start, len| Extent { start, len };
+        assert_eq!(Extent::of(&.., 7), of(0, Some(7)));
+        assert_eq!(Extent::of(&(2..), 7), of(2, Some(5)));
+        assert_eq!(Extent::of(&(2..=3), 7), of(2, Some(2)));
+        assert_eq!(Extent::of(&(..0), 7), of(0, Some(0)));
         let backwards = std::ops::Range { start: 5, end: 3 };
-        assert_eq!(resolve(&backwards, 7), (5, None));
-        assert_eq!(resolve(&(0..=usize::MAX), 7), (0, None));
+        assert_eq!(Extent::of(&backwards, 7), of(5, None));
+        assert_eq!(Extent::of(&(0..=usize::MAX), 7), of(0, None));
         let nowhere = (Bound::Excluded(usize::MAX), Bound::Unbounded);
-        assert_eq!(resolve(&nowhere, 7), (usize::MAX, None));
+        assert_eq!(Extent::of(&nowhere, 7), of(usize::MAX, None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use crate::error::{Error, Op, Result};
 use crate::ledger::Standing;
 use crate::options::{Access, Prot};
-use crate::page::Pages;
+use crate::page::{Extent, Pages};
 use crate::space::{Shared, Space, State};
 use crate::sys::{self, Call, Protection};
 use std::ops::RangeBounds;
@@ -52,9 +52,14 @@ impl Space {
     /// mprotect(2).
     #[doc(alias = "mprotect")]
     pub fn protect(&self, range: impl RangeBounds<usize>, prot: Prot) -> Result<()> {
-        let op = Op::Protect;
-        let shared = &**self.shared();
-        let pages = shared.whole_pages(op, &range)?;
+        self.shared().protect(Extent::of(&range, self.len()), prot)
+    }
+}
+
+impl Shared {
+    pub(crate) fn protect(&self, extent: Extent, prot: Prot) -> Result<()> {
+        let (op, shared) = (Op::Protect, self);
+        let pages = shared.whole_pages(op, extent)?;
         let mut state = shared.lock(op)?;
         check_ties(shared, &state, pages, prot)?;
         let layout = shared.survey(&state, op, pages)?;

@@ -20,7 +20,7 @@ mod view;
 pub use builder::{HugePages, RegionBuilder};
 
 use crate::error::{Error, Op, Result, Span, Subject};
-use crate::page::{self, Bounds, Pages, resolve};
+use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::Process;
 use crate::sys::{self, Advice, Call, Object};
 use std::fmt;
@@ -218,7 +218,11 @@ impl Region {
     /// madvise(2) `MADV_WILLNEED`; `MADV_POPULATE_READ`, Linux 5.14.
     #[doc(alias = "MADV_POPULATE_READ")]
     pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<()> {
-        let range = self.any_bytes(Op::Prefetch, &range)?;
+        self.prefetch_extent(Extent::of(&range, self.len()))
+    }
+
+    pub(crate) fn prefetch_extent(&self, extent: Extent) -> Result<()> {
+        let range = self.any_bytes(Op::Prefetch, extent)?;
         let page = self.page_size();
         let start = page::round_down(range.start, page);
         let end = page::round_up(range.end, page).unwrap_or(range.end);
@@ -253,8 +257,12 @@ impl Region {
     #[doc(alias = "fallocate")]
     #[doc(alias = "FALLOC_FL_PUNCH_HOLE")]
     pub fn discard(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        self.discard_extent(Extent::of(&range, self.len()))
+    }
+
+    pub(crate) fn discard_extent(&self, extent: Extent) -> Result<()> {
         let op = Op::RegionDiscard;
-        let pages = self.whole_pages(op, &range)?;
+        let pages = self.whole_pages(op, extent)?;
         self.check_fork(op)?;
         self.check_discard(op, pages.into())?;
         self.punch(pages).map_err(|errno| Error::os(op, Call::Fallocate, errno, pages.into()))
@@ -329,8 +337,7 @@ impl Region {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange).
     pub fn bytes(&self, range: impl RangeBounds<usize>) -> Result<NonNull<[u8]>> {
-        let (start, len) = self.resolve(Op::View, &range)?;
-        self.check_bytes(Op::View, start, len)?;
+        let (start, len) = self.bytes_of(Op::View, Extent::of(&range, self.len()))?;
         Ok(NonNull::slice_from_raw_parts(self.inner.view.at(start), len))
     }
 
@@ -340,8 +347,7 @@ impl Region {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange);
     /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly): atomics can be written.
     pub fn atomic_u8(&self, range: impl RangeBounds<usize>) -> Result<&[AtomicU8]> {
-        let (start, len) = self.resolve(Op::View, &range)?;
-        self.check_bytes(Op::View, start, len)?;
+        let (start, len) = self.bytes_of(Op::View, Extent::of(&range, self.len()))?;
         self.check_writable(Op::View, start, len)?;
         let bytes =
             NonNull::slice_from_raw_parts(self.inner.view.at(start).cast::<AtomicU8>(), len);
@@ -390,11 +396,10 @@ impl Region {
     }
 
     /// A range of bytes that need not be aligned and may be empty.
-    fn resolve(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<(usize, usize)> {
-        let (start, len) = resolve(range, self.len());
-        let backwards = Span { start, end: start };
-        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, self.len()))?;
-        Ok((start, len))
+    fn bytes_of(&self, op: Op, extent: Extent) -> Result<(usize, usize)> {
+        let len = extent.len(self.page_bounds(op))?;
+        self.check_bytes(op, extent.start, len)?;
+        Ok((extent.start, len))
     }
 
     fn check_bytes(&self, op: Op, offset: usize, len: usize) -> Result<()> {
@@ -409,23 +414,20 @@ impl Region {
     }
 
     /// A range of bytes that need not be aligned and is not empty.
-    fn any_bytes(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Span> {
-        let (start, len) = self.resolve(op, range)?;
-        if len == 0 {
-            return Err(Error::empty(op, Subject::Offset, start));
+    fn any_bytes(&self, op: Op, extent: Extent) -> Result<Span> {
+        if extent.len(self.page_bounds(op))? == 0 {
+            return Err(Error::empty(op, Subject::Offset, extent.start));
         }
-        self.check_bytes(op, start, len)?;
+        let (start, len) = self.bytes_of(op, extent)?;
         Ok(Span { start, end: start + len })
     }
 
     /// A range of whole pages, as offsets; its end may be the region's own end.
-    pub(crate) fn whole_pages(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Pages> {
-        let (start, len) = resolve(range, self.len());
+    fn whole_pages(&self, op: Op, extent: Extent) -> Result<Pages> {
         let bounds = self.page_bounds(op);
-        bounds.aligned(start, len.unwrap_or(0))?;
-        let backwards = Span { start, end: start };
-        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, self.len()))?;
-        Pages::check(bounds, start, self.whole_len(start, len))
+        bounds.aligned(extent.start, extent.len_or_none())?;
+        let len = extent.len(bounds)?;
+        Pages::check(bounds, extent.start, self.whole_len(extent.start, len))
     }
 
     /// What ranges of whole pages of this region are checked against.

@@ -14,14 +14,14 @@ use crate::beliefs::Beliefs;
 use crate::error::{Error, Op, Result, Span, Subject, Why};
 use crate::inspect::{self, Confirmed, Layout, NoLayout};
 use crate::ledger::{Ledger, Standing};
-use crate::page::{self, Bounds, Pages, resolve};
+use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::{self, Process};
 use crate::reservation::Reservation;
 use crate::sys::{self, Call, Maps, Uffd, Vma};
 use crate::zeros::Zeros;
 use crate::{Access, untie};
 use std::fmt;
-use std::ops::{ControlFlow, Range, RangeBounds};
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -382,27 +382,18 @@ impl Shared {
     }
 
     /// A range of whole pages, as addresses.
-    pub fn whole_pages(&self, op: Op, range: &impl RangeBounds<usize>) -> Result<Pages> {
+    pub fn whole_pages(&self, op: Op, extent: Extent) -> Result<Pages> {
         let bounds = self.page_bounds(op, page::size());
-        let (at, len) = resolve(range, bounds.limit);
-        bounds.aligned(at, len.unwrap_or(0))?;
-        let backwards = Span { start: at, end: at };
-        let len = len.ok_or(Error::out_of_range(op, Subject::At, backwards, bounds.limit))?;
-        let pages = Pages::check(bounds, at, len)?;
+        bounds.aligned(extent.start, extent.len_or_none())?;
+        let pages = Pages::check(bounds, extent.start, extent.len(bounds)?)?;
         self.check_fork(op)?;
         Ok(pages)
     }
 
     /// A range of bytes that need not be aligned: as bytes of the space, and as addresses.
-    pub fn any_bytes(
-        &self,
-        op: Op,
-        range: &impl RangeBounds<usize>,
-    ) -> Result<(Span, Range<usize>)> {
+    pub fn any_bytes(&self, op: Op, extent: Extent) -> Result<(Span, Range<usize>)> {
         let bounds = self.page_bounds(op, 1);
-        let (at, len) = resolve(range, bounds.limit);
-        let backwards = Span { start: at, end: at };
-        let len = len.ok_or(Error::out_of_range(op, Subject::At, backwards, bounds.limit))?;
+        let (at, len) = (extent.start, extent.len(bounds)?);
         bounds.within(at, len)?;
         Ok((Span { start: at, end: at + len }, self.start + at..self.start + at + len))
     }

@@ -9,12 +9,12 @@
 #![allow(unsafe_code, reason = "maps over the space's addresses")]
 
 use crate::alias::{Alias, Failed};
-use crate::error::{Error, Met, Op, Result, Span, Subject, UntieError};
+use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{Confirmed, Layout};
 use crate::keep::{self, Cover, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Prefault, TieOptions, TieSpec};
-use crate::page::{Pages, resolve};
+use crate::page::{Extent, Pages};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
 use crate::sys::{Call, Errno};
@@ -46,17 +46,16 @@ impl Plan {
         shared: &Shared,
         at: usize,
         region: &Region,
-        range: &impl RangeBounds<usize>,
+        extent: Extent,
         options: TieOptions,
     ) -> Result<Self> {
         let op = Op::Tie;
-        let (offset, len) = resolve(range, region.len());
+        let offset = extent.start;
         let place = shared.page_bounds(op, region.page_size());
         let source = region.page_bounds(op);
-        place.aligned(at, len.unwrap_or(0))?;
-        source.aligned(offset, len.unwrap_or(0))?;
-        let backwards = Span { start: offset, end: offset };
-        let len = len.ok_or(Error::out_of_range(op, Subject::Offset, backwards, source.limit))?;
+        place.aligned(at, extent.len_or_none())?;
+        source.aligned(offset, extent.len_or_none())?;
+        let len = extent.len(source)?;
         let len = region.whole_len(offset, len);
         let pages = Pages::check(place, at, len)?;
         Pages::check(source, offset, len)?;
@@ -166,8 +165,18 @@ impl Space {
         range: impl RangeBounds<usize>,
         how: impl Into<TieOptions>,
     ) -> Result<Tie> {
+        self.tie_extent(at, region, Extent::of(&range, region.len()), how.into())
+    }
+
+    pub(crate) fn tie_extent(
+        &self,
+        at: usize,
+        region: &Region,
+        extent: Extent,
+        options: TieOptions,
+    ) -> Result<Tie> {
         let shared = self.shared();
-        let plan = Plan::check(shared, at, region, &range, how.into())?;
+        let plan = Plan::check(shared, at, region, extent, options)?;
         let mut state = shared.lock(Op::Tie)?;
         plan.check_overlap(shared, &state)?;
         let layout = plan.survey(shared, &state)?;
@@ -191,10 +200,23 @@ impl Space {
     /// # Threads
     /// As [`Space::tie`]; the ties do not appear all at once.
     pub fn tie_all(&self, specs: &[TieSpec<'_>]) -> Result<Vec<Tie>> {
+        let extents = specs.iter().map(|spec| Extent::of(&spec.range, 0));
+        self.tie_extents(
+            specs
+                .iter()
+                .zip(extents)
+                .map(|(spec, extent)| (spec.at, spec.region, extent, spec.options)),
+        )
+    }
+
+    pub(crate) fn tie_extents<'r>(
+        &self,
+        items: impl ExactSizeIterator<Item = (usize, &'r Region, Extent, TieOptions)>,
+    ) -> Result<Vec<Tie>> {
         let shared = self.shared();
-        let mut plans = Vec::with_capacity(specs.len());
-        for (index, spec) in specs.iter().enumerate() {
-            let plan = Plan::check(shared, spec.at, spec.region, &spec.range, spec.options);
+        let mut plans = Vec::with_capacity(items.len());
+        for (index, (at, region, extent, options)) in items.enumerate() {
+            let plan = Plan::check(shared, at, region, extent, options);
             plans.push((index, plan.map_err(|error| error.at_index(index))?));
         }
         shared.check_fork(Op::Tie)?;
