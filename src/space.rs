@@ -551,7 +551,7 @@ fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> R
             Some(Why::Special)
         } else if sys::page_size_of(vma) != Some(page::size()) {
             Some(Why::HugePages)
-        } else if probe.as_ref().is_some_and(|probe| probe.is_registered(span.start)) {
+        } else if probe.as_ref().is_some_and(|probe| probe.is_registered(vma.start)) {
             Some(Why::Watched)
         } else {
             None

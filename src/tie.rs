@@ -302,9 +302,10 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
         }
         Err(keep::Refusal::Failed(failed, cover, moment)) => {
             let error = refusal(shared, op, plan, failed);
+            let error = error.unwrap_or_else(|failed| classify(shared, op, pages, failed));
             undo(shared, state, plan, cover);
             drop(moment);
-            return Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)));
+            return Err(error);
         }
     };
     // SAFETY: as above; the plan's range of the region was checked.
@@ -319,9 +320,10 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
         }
         Err(failed) => {
             let error = refusal(shared, op, plan, failed);
+            let error = error.unwrap_or_else(|failed| classify(shared, op, pages, failed));
             undo(shared, state, plan, cover);
             drop(moment);
-            Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)))
+            Err(error)
         }
     }
 }

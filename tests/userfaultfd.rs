@@ -42,3 +42,11 @@ fn watched_memory_is_refused_while_it_is_watched() {
     drop(space);
     drop(memory.borrow());
 }
+
+/// The kernel takes whole pages only, and a memory from an allocator does not start on one.
+#[test]
+fn memory_that_starts_inside_a_page_is_not_mistaken_for_watched() {
+    let memory = Memory::private(4);
+    let pages = memory.all();
+    drop(memory.try_borrow(pages.start + 16..pages.end - 16).expect("borrow"));
+}

@@ -259,6 +259,10 @@ pub(crate) fn page_size_of(vma: &Vma) -> Option<usize> {
     if vma.page_size.is_some() {
         return vma.page_size;
     }
+    // Pages of hugetlb have an inode, anonymous ones too: no need to walk all pages of the process.
+    if vma.inode == 0 {
+        return Some(super::page_size());
+    }
     let addr = vma.start;
     let smaps = std::fs::read("/proc/thread-self/smaps").ok()?;
     let mut inside = false;
