@@ -48,8 +48,8 @@ struct Piece {
 enum Back {
     /// It is mapped at `place`, with this protection; locked, if it shall be locked again.
     Moved { place: usize, protection: Protection, locked: bool },
-    /// As fresh pages of zeros.
-    Zeros,
+    /// As fresh pages of zeros, with this protection; locked, if they shall be.
+    Zeros { protection: Protection, locked: bool },
 }
 
 /// What the addresses of a tie allow, part by part.
@@ -171,16 +171,19 @@ impl Cover {
                 Back::Moved { place, .. } => unsafe {
                     sys::move_to(place, home.len(), home.start())
                 },
-                Back::Zeros if undoing && !inspect::has_hole(process, home) => Ok(()),
-                // SAFETY: the caller's promise for `home`.
-                Back::Zeros => unsafe { zeros.lay(process, &space, home, piece.protection) },
+                Back::Zeros { .. } if undoing && !inspect::has_hole(process, home) => Ok(()),
+                Back::Zeros { protection, locked } => {
+                    // SAFETY: the caller's promise for `home`.
+                    unsafe { zeros.lay(process, &space, home, protection)? };
+                    if locked { sys::lock(home.start(), home.len()) } else { Ok(()) }
+                }
             });
             if let Err(errno) = back {
                 result = Err((call, errno));
                 break;
             }
             if let Some(beliefs) = &mut beliefs {
-                beliefs.note(home, piece.protection());
+                beliefs.note(home, piece.back.protection());
             }
             done += 1;
         }
@@ -199,12 +202,10 @@ impl Cover {
         let (Some(before), Some(after)) = (before, after) else {
             return;
         };
-        let back = match piece.back {
-            Back::Moved { place, protection, locked } => {
-                Back::Moved { place: place + before.len(), protection, locked }
-            }
-            Back::Zeros => Back::Zeros,
-        };
+        let mut back = piece.back;
+        if let Back::Moved { place, .. } = &mut back {
+            *place += before.len();
+        }
         self.pieces[index].home = before;
         self.pieces.insert(index + 1, Piece { home: after, back, ..piece });
     }
@@ -226,37 +227,37 @@ impl Drop for Cover {
 }
 
 impl Piece {
-    /// What its addresses allow once it is back.
-    const fn protection(&self) -> Protection {
-        match self.back {
-            Back::Moved { protection, .. } => protection,
-            Back::Zeros => self.protection,
-        }
-    }
-
     /// Gives it the protection that it shall come back with, and its lock, while it is still aside:
     /// so that what can fail fails before anything moves.
     fn dress(&mut self, wanted: Protection, process: &Process) -> Result<(), Failed> {
         let len = self.home.len();
-        let Back::Moved { place, protection, locked } = &mut self.back else {
-            self.protection = wanted;
-            return Ok(());
-        };
-        if *protection != wanted {
-            // SAFETY: our own mapping.
-            let protect = || unsafe { sys::protect(*place, len, wanted) };
-            process.ballast().sparing(protect).map_err(|errno| (Call::Mprotect, errno))?;
-            *protection = wanted;
-        }
-        if *locked {
-            let lock = || sys::lock(*place, len);
-            process.ballast().sparing(lock).map_err(|errno| (Call::Mlock, errno))?;
+        match &mut self.back {
+            Back::Zeros { protection, .. } => *protection = wanted,
+            Back::Moved { place, protection, locked } => {
+                if *protection != wanted {
+                    // SAFETY: our own mapping.
+                    let protect = || unsafe { sys::protect(*place, len, wanted) };
+                    process.ballast().sparing(protect).map_err(|errno| (Call::Mprotect, errno))?;
+                    *protection = wanted;
+                }
+                if *locked {
+                    let lock = || sys::lock(*place, len);
+                    process.ballast().sparing(lock).map_err(|errno| (Call::Mlock, errno))?;
+                }
+            }
         }
         Ok(())
     }
 }
 
 impl Back {
+    /// What the addresses allow once it is back.
+    const fn protection(&self) -> Protection {
+        match *self {
+            Back::Moved { protection, .. } | Back::Zeros { protection, .. } => protection,
+        }
+    }
+
     /// Decides how a piece will come back, and moves it aside where that takes it.
     ///
     /// # Safety
@@ -270,10 +271,9 @@ impl Back {
         moment: Option<&Moment>,
     ) -> Result<Self, Failed> {
         let (start, len) = (home.start(), home.len());
-        let locked = sys::is_locked(start, len).map_err(|errno| (Call::Mremap, errno))?;
-        // Fresh pages would not be locked: the mapping is kept, for its lock.
-        if !keep && !locked && !zeros.need_the_mapping(vma) {
-            return Ok(Back::Zeros);
+        let locked = sys::is_locked(start, len).map_err(|errno| (Call::Msync, errno))?;
+        if !keep && !zeros.need_the_mapping(vma) {
+            return Ok(Back::Zeros { protection: vma.protection, locked });
         }
         if locked {
             // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
@@ -341,7 +341,7 @@ impl Back {
     const fn call(&self) -> Call {
         match self {
             Back::Moved { .. } => Call::Mremap,
-            Back::Zeros => Call::Mmap,
+            Back::Zeros { .. } => Call::Mmap,
         }
     }
 }
