@@ -55,10 +55,12 @@ impl Alias {
     /// Whether a mapping is this alias, laid at `start`.
     pub fn is_shown_by(&self, vma: &Vma, start: usize) -> bool {
         let identity = self.region.identity();
+        // The mapping may begin before the alias, where neighbours continue each other.
+        let into_alias = vma.start.wrapping_sub(start) as u64;
         vma.inode == identity.inode
             && vma.device == identity.device
             && vma.shared == self.options.access.is_shared()
-            && vma.offset == (self.offset + (vma.start - start)) as u64
+            && vma.offset == (self.offset as u64).wrapping_add(into_alias)
     }
 
     /// Lays it over `pages`. After a failure the old mapping is there, or a hole.
@@ -68,25 +70,36 @@ impl Alias {
     /// - `[offset, offset + pages.len())` was checked against the region.
     pub unsafe fn lay(&self, pages: Pages) -> Result<(), Failed> {
         if self.options.prefault == Prefault::No && !self.region.is_hidden_from_fork() {
-            let (start, len) = (pages.start(), pages.len());
-            let flavour = self.options.access.flavour();
             // SAFETY: the caller's promise is that of this function.
-            return unsafe {
-                sys::map_object_over(start, self.region.object(), self.offset, len, flavour)
-            }
-            .map_err(|errno| (Call::Mmap, errno));
+            return unsafe { self.lay_in_place(pages) };
         }
         let aside = self.build(congruent_place(pages), pages.len())?;
-        let built = self.prepare(aside).and_then(|()| {
+        let moved = self.prepare(aside).and_then(|()| {
             // SAFETY: `aside` is a single mapping of ours; the caller's promise covers `pages`.
             unsafe { sys::move_to(aside.start(), aside.len(), pages.start()) }
                 .map_err(|errno| (Call::Mremap, errno))
         });
-        if built.is_err() {
+        if moved.is_err() {
             // SAFETY: ours, and still where it was built: it was not moved.
             let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
         }
-        built
+        if self.region.is_huge() && moved == Err((Call::Mremap, Errno::INVAL)) {
+            // Before Linux 5.16 huge pages do not move: they are laid in place, and then made ready.
+            // SAFETY: the caller's promise is that of this function.
+            unsafe { self.lay_in_place(pages)? };
+            return self.prepare(pages);
+        }
+        moved
+    }
+
+    /// # Safety
+    /// As [`Alias::lay`].
+    unsafe fn lay_in_place(&self, pages: Pages) -> Result<(), Failed> {
+        let (start, len) = (pages.start(), pages.len());
+        let flavour = self.options.access.flavour();
+        // SAFETY: the caller's promise is that of this function.
+        unsafe { sys::map_object_over(start, self.region.object(), self.offset, len, flavour) }
+            .map_err(|errno| (Call::Mmap, errno))
     }
 
     fn build(&self, hint: usize, len: usize) -> Result<Pages, Failed> {
@@ -96,6 +109,7 @@ impl Alias {
             .map_err(|errno| (Call::Mmap, errno))
     }
 
+    /// Does to a mapping of ours what must be done before it is used.
     fn prepare(&self, aside: Pages) -> Result<(), Failed> {
         if self.region.is_hidden_from_fork() {
             // SAFETY: a fresh mapping of ours.

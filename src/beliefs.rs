@@ -12,21 +12,27 @@ use rangemap::RangeMap;
 
 /// The protections of a reserved space, by address; `NONE` where nothing was noted.
 #[derive(Debug, Default)]
-pub(crate) struct Beliefs(RangeMap<usize, Protection>);
+pub(crate) struct Beliefs {
+    /// Each note has a number, so that neighbours stay apart: the kernel may have them as two mappings,
+    /// and dividing too finely does no harm.
+    noted: RangeMap<usize, (Protection, u64)>,
+    last: u64,
+}
 
 impl Beliefs {
     pub fn note(&mut self, pages: Pages, protection: Protection) {
-        self.0.insert(pages.range(), protection);
+        self.last += 1;
+        self.noted.insert(pages.range(), (protection, self.last));
     }
 
     pub fn protections(&self, pages: Pages) -> Protections {
         let whole = pages.range();
         let mut parts: Vec<(Pages, Protection)> = Vec::new();
-        for (range, protection) in self.0.overlapping(&whole) {
+        for (range, (protection, _)) in self.noted.overlapping(&whole) {
             let part = Pages::known(range.start.max(whole.start), range.end.min(whole.end));
             parts.extend(part.map(|part| (part, *protection)));
         }
-        for gap in self.0.gaps(&whole) {
+        for gap in self.noted.gaps(&whole) {
             parts.extend(Pages::known(gap.start, gap.end).map(|gap| (gap, Protection::NONE)));
         }
         parts.sort_by_key(|(part, _)| part.start());

@@ -15,7 +15,7 @@ use crate::space::{Shared, Space};
 use crate::sys::{self, Advice, Call, Errno};
 use std::ops::RangeBounds;
 
-/// One step, in the order of addresses.
+/// One step.
 enum Step {
     /// Private pages at these addresses forget what was written to them.
     Reset(Pages),
@@ -71,7 +71,7 @@ impl Shared {
         let (op, shared) = (Op::Discard, self);
         let pages = shared.whole_pages(op, extent)?;
         let state = shared.lock(op)?;
-        let mut steps = Vec::new();
+        let mut steps: Vec<(usize, Step)> = Vec::new();
         for record in state.ledger.overlapping(pages) {
             let body = record.body();
             let alias = &body.alias;
@@ -84,15 +84,15 @@ impl Shared {
                     let (asked, tie) = (shared.span(pages), shared.span(record.pages));
                     return Err(Error::read_only_tie(op, asked, tie));
                 }
-                Access::CopyOnWrite => steps.push(Step::Reset(part)),
+                Access::CopyOnWrite => steps.push((part.start(), Step::Reset(part))),
                 Access::ReadWrite => {
                     let offset = alias.offset + (part.start() - record.pages.start());
                     let step = Step::Punch(alias.region.clone(), part.moved_to(offset));
-                    steps.push(step);
+                    steps.push((part.start(), step));
                 }
             }
         }
-        for step in &steps {
+        for (_, step) in &steps {
             if let Step::Punch(region, _) = step {
                 region.check_discard(op, shared.span(pages))?;
             }
@@ -114,9 +114,10 @@ impl Shared {
                            the kernel would say yes and keep the bytes";
                 return Err(Error::unsupported(op, why, None));
             }
-            steps.push(Step::Reset(gap));
+            steps.push((gap.start(), Step::Reset(gap)));
         }
-        for step in merged(steps) {
+        steps.sort_by_key(|(addr, _)| *addr);
+        for step in merged(steps.into_iter().map(|(_, step)| step)) {
             let done = match &step {
                 Step::Reset(pages) => reset(*pages).map_err(|errno| (Call::Madvise, errno)),
                 Step::Punch(region, pages) => {
@@ -132,8 +133,8 @@ impl Shared {
 }
 
 /// Steps that continue each other become one.
-fn merged(steps: Vec<Step>) -> Vec<Step> {
-    let mut merged: Vec<Step> = Vec::with_capacity(steps.len());
+fn merged(steps: impl Iterator<Item = Step>) -> Vec<Step> {
+    let mut merged: Vec<Step> = Vec::new();
     for step in steps {
         match (merged.last_mut(), &step) {
             (Some(Step::Reset(last)), Step::Reset(next)) if last.end() == next.start() => {

@@ -3,7 +3,7 @@
 //! Inside the crate this is also the net under every change: what lies under a new tie ([`layout`]),
 //! and whether a tie still shows what was left there ([`confirm`]).
 //!
-//! Source: proc(5); `PROCMAP_QUERY`, Linux 6.11; before, `/proc/thread-self/maps` is read.
+//! Source: proc(5); `PROCMAP_QUERY`, Linux 6.11; before, `/proc/self/maps` is read.
 
 use crate::alias::Alias;
 use crate::error::{Error, Op, Span, Why};
@@ -49,7 +49,7 @@ impl Space {
     /// Each mapping is read whole; several are not one snapshot.
     ///
     /// # Source
-    /// `PROCMAP_QUERY`, Linux 6.11; `/proc/thread-self/maps` before.
+    /// `PROCMAP_QUERY`, Linux 6.11; `/proc/self/maps` before.
     #[doc(alias = "PROCMAP_QUERY")]
     pub fn inspect(&self, range: impl RangeBounds<usize>) -> Result<Vec<Mapping>, Error> {
         self.shared().inspect(Extent::of(&range, self.len()))

@@ -24,7 +24,6 @@ use crate::process::Process;
 use crate::reservation::congruent_place;
 use crate::sys::{self, Advice, Call, Errno, Protection, Uffd, Vma};
 use crate::zeros::Zeros;
-use std::ops::Range;
 
 /// What lies under a tie. Dropped, it frees what was kept.
 #[derive(Debug)]
@@ -62,13 +61,13 @@ pub(crate) struct Return<'a> {
     pub now: Option<&'a Protections>,
     /// What the tie was laid with: pages that differ from it come back as they are now.
     pub laid: Protection,
-    /// The addresses of the space.
-    pub space: Range<usize>,
-    pub zeros: &'a mut Zeros,
+    pub zeros: Zeros,
     /// Told what comes back.
     pub beliefs: Option<&'a mut Beliefs>,
     /// The tie did not come to be: pages that were not moved are still there.
     pub undoing: bool,
+    /// Whether bytes stay aside where they cannot be locked again. Not where nobody could try again.
+    pub insist_on_locks: bool,
 }
 
 /// The moment between moving aside and the alias, in which other threads that touch the range wait.
@@ -126,6 +125,17 @@ impl Cover {
         Ok((cover, moment))
     }
 
+    /// The part that comes back as zeros to merge with what is around it, where nothing is known about
+    /// that yet: all of it, of one protection and not locked.
+    pub fn to_learn_from(&self) -> Option<(Pages, Protection)> {
+        match *self.pieces {
+            [Piece { home, back: Back::Zeros { protection, locked: false }, .. }] => {
+                Some((home, protection))
+            }
+            _ => None,
+        }
+    }
+
     /// The range that has not come back yet.
     pub fn left(&self) -> Option<Pages> {
         Pages::known(self.pieces.first()?.home.start(), self.pieces.last()?.home.end())
@@ -147,7 +157,7 @@ impl Cover {
     /// At [`Cover::left`] lies an alias of ours, or what this cover left there; no reference into it
     /// lives.
     pub unsafe fn bring_back(&mut self, how: Return<'_>) -> Result<(), Failed> {
-        let Return { now, laid, space, zeros, mut beliefs, undoing } = how;
+        let Return { now, laid, zeros, mut beliefs, undoing, insist_on_locks } = how;
         if let Some(now) = now.filter(|now| now.iter().any(|part| part.1 != laid)) {
             for (part, _) in now.iter() {
                 self.split_piece(part.start());
@@ -155,16 +165,31 @@ impl Cover {
         }
         let process = self.process;
         let ballast = process.ballast();
-        for piece in &mut self.pieces {
+        let wanted = |piece: &Piece| {
             // Each piece lies in one part: they were divided where the parts begin.
             let part = now.and_then(|now| now.iter().find(|part| part.0.meets(piece.home)));
-            let wanted = part.map(|part| part.1).filter(|&now| now != laid);
-            piece.dress(wanted.unwrap_or(piece.protection), process)?;
+            part.map(|part| part.1).filter(|&now| now != laid).unwrap_or(piece.protection)
+        };
+        // What can fail fails before anything moves. But where protections would take more mappings
+        // than even the ballast has, each piece makes room for the next.
+        let mut dressed = 0;
+        for piece in &mut self.pieces {
+            match piece.dress(wanted(piece), process, insist_on_locks) {
+                Err((_, Errno::NOMEM)) if dressed > 0 => break,
+                done => done?,
+            }
+            dressed += 1;
         }
         let mut done = 0;
         let mut result = Ok(());
-        for piece in &self.pieces {
-            let (home, call) = (piece.home, piece.back.call());
+        for (index, piece) in self.pieces.iter_mut().enumerate() {
+            if index >= dressed {
+                result = piece.dress(wanted(piece), process, insist_on_locks);
+                if result.is_err() {
+                    break;
+                }
+            }
+            let home = piece.home;
             let back = ballast.sparing(|| match piece.back {
                 // SAFETY: the caller's promise for `home`; the place is ours and one mapping, since
                 // pieces are divided where protections differ.
@@ -172,20 +197,22 @@ impl Cover {
                     sys::move_to(place, home.len(), home.start())
                 },
                 Back::Zeros { .. } if undoing && !inspect::has_hole(process, home) => Ok(()),
-                Back::Zeros { protection, locked } => {
-                    // SAFETY: the caller's promise for `home`.
-                    unsafe { zeros.lay(process, &space, home, protection)? };
-                    if locked { sys::lock(home.start(), home.len()) } else { Ok(()) }
-                }
+                // SAFETY: the caller's promise for `home`.
+                Back::Zeros { protection, .. } => unsafe { zeros.lay(home, protection) },
             });
             if let Err(errno) = back {
-                result = Err((call, errno));
+                result = Err((piece.back.call(), errno));
                 break;
             }
             if let Some(beliefs) = &mut beliefs {
                 beliefs.note(home, piece.back.protection());
             }
             done += 1;
+            if let Back::Zeros { locked: true, .. } = piece.back {
+                // The pages are back, and are never laid again: that would wipe what is written now.
+                let lock = ballast.sparing(|| sys::lock(home.start(), home.len()));
+                result = result.and(lock.map_err(|errno| (Call::Mlock, errno)));
+            }
         }
         self.pieces.drain(..done);
         result
@@ -229,7 +256,12 @@ impl Drop for Cover {
 impl Piece {
     /// Gives it the protection that it shall come back with, and its lock, while it is still aside:
     /// so that what can fail fails before anything moves.
-    fn dress(&mut self, wanted: Protection, process: &Process) -> Result<(), Failed> {
+    fn dress(
+        &mut self,
+        wanted: Protection,
+        process: &Process,
+        insist_on_locks: bool,
+    ) -> Result<(), Failed> {
         let len = self.home.len();
         match &mut self.back {
             Back::Zeros { protection, .. } => *protection = wanted,
@@ -237,12 +269,18 @@ impl Piece {
                 if *protection != wanted {
                     // SAFETY: our own mapping.
                     let protect = || unsafe { sys::protect(*place, len, wanted) };
-                    process.ballast().sparing(protect).map_err(|errno| (Call::Mprotect, errno))?;
-                    *protection = wanted;
+                    match process.ballast().sparing(protect) {
+                        Ok(()) => *protection = wanted,
+                        // A shared map of a read-only file, which cannot be made writable.
+                        Err(Errno::ACCES) => {}
+                        Err(errno) => return Err((Call::Mprotect, errno)),
+                    }
                 }
                 if *locked {
-                    let lock = || sys::lock(*place, len);
-                    process.ballast().sparing(lock).map_err(|errno| (Call::Mlock, errno))?;
+                    let lock = process.ballast().sparing(|| sys::lock(*place, len));
+                    if insist_on_locks {
+                        lock.map_err(|errno| (Call::Mlock, errno))?;
+                    }
                 }
             }
         }
@@ -272,6 +310,10 @@ impl Back {
     ) -> Result<Self, Failed> {
         let (start, len) = (home.start(), home.len());
         let locked = sys::is_locked(start, len).map_err(|errno| (Call::Msync, errno))?;
+        if locked {
+            // A process may have lost the right to lock what it had locked before.
+            sys::may_lock(start, len, vma.protection).map_err(|errno| (Call::Mlock, errno))?;
+        }
         if !keep && !zeros.need_the_mapping(vma) {
             return Ok(Back::Zeros { protection: vma.protection, locked });
         }
@@ -347,6 +389,13 @@ impl Back {
 }
 
 impl Moment {
+    /// What could not be brought back stays as it was left: nobody may wait there for good.
+    pub fn abandon(&self, cover: &Cover) {
+        for piece in &cover.pieces {
+            let _ = self.uffd.unregister(piece.home.start(), piece.home.len());
+        }
+    }
+
     /// From here on, threads that touch a page of the range after it was moved wait for the alias.
     fn begin(process: &'static Process, pages: Pages, layout: &Layout) -> Result<Self, Refusal> {
         if layout.iter().any(|vma| !vma.shared && vma.inode != 0) {

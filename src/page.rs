@@ -48,6 +48,7 @@ pub const fn round_down(n: usize, page: usize) -> usize {
 /// ```
 #[inline]
 pub fn round_up(n: usize, page: usize) -> Option<usize> {
+    assert!(page.is_power_of_two(), "a page size is a power of two");
     let rest = page.wrapping_sub(1);
     Some(round_down(n.checked_add(rest)?, page))
 }

@@ -163,7 +163,7 @@ impl Region {
     /// Any number may grow it at once; it ends at the longest.
     ///
     /// # Source
-    /// ftruncate(2).
+    /// ftruncate(2); of what may be shortened, fallocate(2), which never shortens.
     #[doc(alias = "ftruncate")]
     pub fn grow(&self, new_len: usize) -> Result<()> {
         let inner = &*self.inner;
@@ -188,17 +188,13 @@ impl Region {
             if inner.read_only {
                 return Err(Error::read_only(Op::Grow, asked));
             }
-            match inner.object.set_len(new_len as u64) {
-                Ok(()) => {}
-                // Sealed against shrinking, and another thread made it longer still.
-                Err(sys::Errno::PERM) if self.len() >= new_len => return Ok(()),
-                Err(errno) => return Err(failed(Call::Ftruncate, errno)),
-            }
-            if stat.huge_page.is_some() {
-                let more = (new_len - old_len) as u64;
-                let taken = inner.object.allocate(old_len as u64, more);
-                taken.map_err(|errno| failed(Call::Fallocate, errno.no_space_is_no_memory()))?;
-            }
+            let longer = inner.object.extend(new_len as u64);
+            longer.map_err(|errno| failed(Call::Ftruncate, errno))?;
+        }
+        if stat.huge_page.is_some() && new_len > old_len && !inner.read_only {
+            // Taken now: a touch that finds the pool empty is a SIGBUS.
+            let taken = inner.object.allocate(old_len as u64, (new_len - old_len) as u64);
+            taken.map_err(|errno| failed(Call::Fallocate, errno.no_space_is_no_memory()))?;
         }
         inner.len.fetch_max(new_len, Ordering::AcqRel);
         Ok(())

@@ -54,19 +54,17 @@ impl Reservation {
             None => Ok(()),
         };
         let end = start + total;
-        let cut =
-            Pages::known(start + lead, start + lead + len).ok_or(Errno::INVAL).and_then(|pages| {
-                unmap(start, pages.start())?;
-                unmap(pages.end(), end)?;
-                Ok(pages)
-            });
-        match cut {
-            Ok(pages) => Ok(Self { pages }),
-            Err(errno) => {
-                let _ = unmap(start, end);
-                Err(errno)
-            }
-        }
+        let Some(pages) = Pages::known(start + lead, start + lead + len) else {
+            return Err(Errno::INVAL);
+        };
+        // An end that cannot be cut off (it merged with a neighbour, at the mapping limit) stays with
+        // us as long as the rest.
+        unmap(start, pages.start()).and_then(|()| {
+            unmap(pages.end(), end).inspect_err(|_| {
+                let _ = unmap(pages.start(), end);
+            })
+        })?;
+        Ok(Self { pages })
     }
 
     pub const fn pages(&self) -> Pages {
@@ -94,6 +92,12 @@ pub(crate) fn congruent_place(pages: Pages) -> usize {
     if align == page::size() {
         return 0;
     }
-    let residue = pages.start() & (align - 1);
-    Reservation::placed(pages.len(), align, residue).map_or(0, |place| place.pages.start())
+    // Reserved with room to choose, and given back whole.
+    let Some(total) = pages.len().checked_add(align) else { return 0 };
+    let Ok(start) = sys::reserve(total) else { return 0 };
+    // SAFETY: the reservation just made.
+    if unsafe { sys::unmap(start, total) }.is_err() {
+        return 0;
+    }
+    start + (pages.start().wrapping_sub(start) & (align - 1))
 }

@@ -180,7 +180,7 @@ impl Space {
     /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): without /proc.
     ///
     /// # Source
-    /// proc(5) `/proc/thread-self/maps`; `PROCMAP_QUERY`, Linux 6.11.
+    /// proc(5) `/proc/self/maps`; `PROCMAP_QUERY`, Linux 6.11.
     pub unsafe fn borrow(start: *mut u8, len: usize) -> Result<Self> {
         Self::lend(start, len, false)
     }
@@ -255,12 +255,7 @@ impl Space {
         }
         let old_len = self.len();
         if len < old_len {
-            return Err(Error::out_of_range(
-                op,
-                Subject::Len,
-                Span { start: 0, end: len },
-                old_len,
-            ));
+            return Err(Error::shorter(op, len, old_len));
         }
         let grown = Span { start: addr + old_len, end: asked.end };
         if grown.start == grown.end {
@@ -442,6 +437,18 @@ impl Shared {
             .map_err(|errno| Error::os(op, Call::ProcMaps, errno, self.span(pages)))
     }
 
+    /// Whether a range shows nothing but what a failure of ours can leave: our alias, private memory
+    /// without a file, or nothing at all.
+    pub fn is_stranded(&self, pages: Pages, alias: &Alias, laid_at: usize) -> bool {
+        let Some(maps) = self.process.maps() else { return true };
+        let mut ours = true;
+        let asked = maps.visit(pages.start(), pages.end(), |vma| {
+            ours &= alias.is_shown_by(vma, laid_at) || (vma.inode == 0 && !vma.shared);
+            if ours { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        asked.is_ok() && ours
+    }
+
     /// Fills holes that a failed call of the kernel left, so that nobody else is given the addresses.
     pub fn fill_holes(&self, pages: Pages) {
         let Some(maps) = self.process.maps() else {
@@ -465,11 +472,7 @@ impl Shared {
         let Ok(mut state) = self.lock(Op::UntieAll) else { return };
         match self.origin {
             Origin::Reserved { with_guards } => {
-                for record in state.ledger.all() {
-                    record.end();
-                    record.body().cover = None;
-                }
-                state.ledger = Ledger::default();
+                self.forget_records(&mut state);
                 // Before the addresses are free for another space of another thread.
                 self.leave(&mut state);
                 // SAFETY: the reservation is ours, and the caller gave up the space.
@@ -477,10 +480,8 @@ impl Shared {
                 let _ = self.process.ballast().sparing(unmap);
             }
             Origin::Borrowed { .. } => {
-                let _ = untie::every(self, &mut state, Op::UntieAll);
-                for record in state.ledger.all() {
-                    record.end();
-                }
+                let _ = untie::every(self, &mut state, Op::UntieAll, false);
+                self.forget_records(&mut state);
                 self.leave(&mut state);
             }
         }
@@ -490,11 +491,17 @@ impl Shared {
         let Ok(mut state) = self.lock(Op::UntieAll) else {
             return;
         };
+        self.forget_records(&mut state);
+        self.leave(&mut state);
+    }
+
+    /// Ends what is left on the list, and frees what it covered.
+    fn forget_records(&self, state: &mut State) {
         for record in state.ledger.all() {
             record.end();
+            record.body().cover = None;
         }
         state.ledger = Ledger::default();
-        self.leave(&mut state);
     }
 
     fn leave(&self, state: &mut State) {
@@ -505,7 +512,7 @@ impl Shared {
 }
 
 const NO_PROC: &str =
-    "the kernel cannot be asked what is mapped: /proc/thread-self/maps could not be opened";
+    "the kernel cannot be asked what is mapped: /proc/self/maps could not be opened";
 
 fn refused(process: &Process, op: Op, asked: Span, refusal: process::Refusal) -> Error {
     match refusal {

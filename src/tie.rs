@@ -11,14 +11,15 @@
 use crate::alias::{Alias, Failed};
 use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{Confirmed, Layout};
-use crate::keep::{self, Cover, Return};
+use crate::keep::{self, Cover, Moment, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
-use crate::sys::{Call, Errno};
+use crate::sys::{Call, Errno, Protection};
 use crate::untie;
+use crate::zeros::Zeros;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 ///
 /// A tie keeps its region's pages alive. Dropping it unties it, silently; [`Tie::untie`] says whether
 /// that worked. What a drop cannot undo stays with the space, which tries again.
+#[must_use = "a tie that is dropped is untied"]
 pub struct Tie {
     shared: Arc<Shared>,
     record: Arc<Record>,
@@ -151,7 +153,8 @@ impl Space {
     /// # Threads
     /// A thread that reads the range sees each page old or new, never a fault. What a thread *writes*
     /// to the covered range during the call can be lost, and it may read zeros there, unless
-    /// [`TieOptions::concurrent`] is set or the pages are thrown away.
+    /// [`TieOptions::concurrent`] is set or the pages are thrown away. (The first tie of a borrowed space
+    /// that throws pages away may show zeros for a moment too: it finds out how to lay them at its end.)
     ///
     /// # Source
     /// mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_DONTUNMAP`, Linux 5.7, of file maps 5.13.
@@ -223,6 +226,8 @@ impl Space {
         if plans.is_empty() {
             return Ok(Vec::new());
         }
+        // Before the lock, and so dropped after it: a handle takes the lock when it is dropped.
+        let mut ties: Vec<(usize, Tie)> = Vec::with_capacity(plans.len());
         let mut state = shared.lock(Op::Tie)?;
         for (index, plan) in &plans {
             plan.check_overlap(shared, &state).map_err(|error| error.at_index(*index))?;
@@ -256,7 +261,6 @@ impl Space {
             let layout = whole.survey(shared, &state).map_err(|error| error.at_index(*index))?;
             runs.push((items, whole, layout));
         }
-        let mut ties: Vec<(usize, Tie)> = Vec::with_capacity(plans.len());
         for (items, whole, layout) in &runs {
             match lay(shared, &mut state, whole, layout) {
                 Ok(mut cover) => {
@@ -274,8 +278,6 @@ impl Space {
                             untie::give_up(&tie.record);
                         }
                     }
-                    // The handles are dropped after the lock: they find their ties ended.
-                    drop(state);
                     return Err(items.first().map_or(error, |(index, _)| error.at_index(*index)));
                 }
             }
@@ -303,8 +305,7 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
         Err(keep::Refusal::Failed(failed, cover, moment)) => {
             let error = refusal(shared, op, plan, failed);
             let error = error.unwrap_or_else(|failed| classify(shared, op, pages, failed));
-            undo(shared, state, plan, cover);
-            drop(moment);
+            undo(shared, state, plan, cover, moment);
             return Err(error);
         }
     };
@@ -313,6 +314,9 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
     match laid {
         Ok(()) => {
             drop(moment);
+            if let (Zeros::Untried, Some(home)) = (state.zeros, cover.to_learn_from()) {
+                learn(shared, state, plan, home)?;
+            }
             if let Some(beliefs) = &mut state.beliefs {
                 beliefs.note(pages, plan.alias.options.access.protection());
             }
@@ -321,11 +325,32 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
         Err(failed) => {
             let error = refusal(shared, op, plan, failed);
             let error = error.unwrap_or_else(|failed| classify(shared, op, pages, failed));
-            undo(shared, state, plan, cover);
-            drop(moment);
+            undo(shared, state, plan, cover, moment);
             Err(error)
         }
     }
+}
+
+/// Finds out, at the first tie of a space that throws pages away, how to lay zeros at its end.
+fn learn(
+    shared: &Shared,
+    state: &mut State,
+    plan: &Plan,
+    (home, protection): (Pages, Protection),
+) -> Result<()> {
+    let process = shared.process;
+    // SAFETY: our own alias, laid a moment ago and not yet handed out, over pages nobody wants back.
+    let learned = unsafe { state.zeros.learn(process, &shared.addresses(), home, protection) };
+    // SAFETY: the same; the plan was checked.
+    let again = || unsafe { plan.alias.lay(plan.pages) }.map_err(|(_, errno)| errno);
+    let laid = process.ballast().sparing(again);
+    laid.map_err(|errno| {
+        shared.fill_holes(plan.pages);
+        classify(shared, Op::Tie, plan.pages, (Call::Mmap, errno))
+    })?;
+    // Not having learned costs mappings only.
+    let _ = learned;
+    Ok(())
 }
 
 /// The error of a failed call where the region is to blame for it.
@@ -342,14 +367,14 @@ fn classify(shared: &Shared, op: Op, pages: Pages, (call, errno): Failed) -> Err
 }
 
 /// Brings back what was moved aside for a tie that did not come to be.
-fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover) {
+fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover, moment: Option<Moment>) {
     let how = Return {
         now: None,
         laid: plan.alias.options.access.protection(),
-        space: shared.addresses(),
-        zeros: &mut state.zeros,
+        zeros: state.zeros,
         beliefs: state.beliefs.as_mut(),
         undoing: true,
+        insist_on_locks: false,
     };
     // SAFETY: at the pages that were moved lies what the kernel left there, or a hole.
     let brought = unsafe { cover.bring_back(how) };
@@ -357,7 +382,12 @@ fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover) {
         shared.fill_holes(plan.pages);
         // Even with the ballast off it did not go back: the space keeps it, and tries again.
         if let Some(left) = cover.left() {
-            let record = Record::new(left, plan.alias.clone(), cover, Standing::Stranded);
+            if let Some(moment) = &moment {
+                moment.abandon(&cover);
+            }
+            let offset = plan.alias.offset + (left.start() - plan.pages.start());
+            let alias = Alias { offset, ..plan.alias.clone() };
+            let record = Record::new(left, alias, cover, Standing::Stranded);
             state.ledger.insert(record);
             return;
         }
@@ -417,8 +447,8 @@ impl Tie {
             return Err(Error::ended(op, false));
         }
         let left = body.cover.as_ref().and_then(Cover::left);
-        if left != Some(pages) {
-            // An untie stopped halfway: a part has come back already.
+        if left != Some(pages) || body.standing == Standing::Stranded {
+            // An untie stopped halfway: a part has come back already, or its alias is gone.
             return Err(Error::ended(op, false));
         }
         let confirmed = shared.confirm(&state, op, pages, &body.alias, pages.start())?;

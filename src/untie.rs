@@ -30,22 +30,38 @@ impl Space {
     pub fn untie_all(&self) -> Result<()> {
         let shared = self.shared();
         let mut state = shared.lock(Op::UntieAll)?;
-        every(shared, &mut state, Op::UntieAll)
+        every(shared, &mut state, Op::UntieAll, true)
     }
 }
 
 /// Ends every tie of a space; the first error, after all were tried.
-pub(crate) fn every(shared: &Shared, state: &mut State, op: Op) -> Result<()> {
+pub(crate) fn every(
+    shared: &Shared,
+    state: &mut State,
+    op: Op,
+    insist_on_locks: bool,
+) -> Result<()> {
     let records: Vec<Arc<Record>> = state.ledger.all().cloned().collect();
     let mut result = Ok(());
     for record in &records {
-        result = result.and(end(shared, state, op, record));
+        result = result.and(end_with(shared, state, op, record, insist_on_locks));
     }
     result
 }
 
 /// Ends one tie, of whatever standing. On an error other than `Changed` it is as live as before.
 pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -> Result<()> {
+    end_with(shared, state, op, record, true)
+}
+
+/// [`end`]; without insisting on locks, bytes come back that cannot be locked again.
+fn end_with(
+    shared: &Shared,
+    state: &mut State,
+    op: Op,
+    record: &Record,
+    insist_on_locks: bool,
+) -> Result<()> {
     let mut body = record.body();
     let Body { alias, cover, standing } = &mut *body;
     let Some(left) = cover.as_ref().map_or(Some(record.pages), Cover::left) else {
@@ -56,7 +72,11 @@ pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -
     let laid_at = record.pages.start();
     let now = match *standing {
         // What lies there is what the kernel or we left when it failed.
-        Standing::Stranded => None,
+        Standing::Stranded if shared.is_stranded(left, alias, laid_at) => None,
+        Standing::Stranded => {
+            end_changed(state, record, &mut body, false);
+            return Err(Error::changed(op, shared.span(record.pages)));
+        }
         Standing::Held | Standing::Unheld | Standing::Stray => {
             match shared.confirm(state, op, left, alias, laid_at)? {
                 Confirmed::Same(now) if *standing != Standing::Stray => Some(now),
@@ -80,10 +100,10 @@ pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -
     let how = Return {
         now: now.as_ref(),
         laid: alias.protection(),
-        space: shared.addresses(),
-        zeros: &mut state.zeros,
+        zeros: state.zeros,
         beliefs: state.beliefs.as_mut(),
         undoing: false,
+        insist_on_locks,
     };
     // SAFETY: at `left` lies our own alias, as the kernel just confirmed, of which no reference was
     // ever lent; or what a failure left there.
@@ -95,6 +115,10 @@ pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -
                 shared.fill_holes(left);
                 *standing = Standing::Stranded;
             }
+        } else {
+            // All is back, but for a lock.
+            record.end();
+            state.ledger.remove(record);
         }
         return Err(error);
     }

@@ -2,9 +2,10 @@
 //!
 //! Where a tie threw away what it covered, its end lays fresh pages. If their mapping differs from the
 //! engine's in any flag, it stays a mapping of its own, and each such tie would cost two for good. The
-//! one flag that cannot be asked for is `MAP_NORESERVE`: it is guessed, the kernel is asked once
-//! whether the pages merged, the other is tried, and the answer is remembered for the space. Where
-//! neither merges (named or advised memory), the covered mapping itself is kept, emptied.
+//! one flag that cannot be asked for is `MAP_NORESERVE`: both ways are tried and the kernel is asked
+//! which one merged, once a space. That is done while the first such tie is made, whose pages are thrown
+//! away anyhow, and never at its end, when other threads may write there again. Where neither merges
+//! (named or advised memory), the covered mapping itself is kept, emptied.
 //!
 //! Source: mmap(2) `MAP_NORESERVE`; `vma_merge` in the kernel's mm/vma.c.
 
@@ -18,7 +19,7 @@ use std::ops::{ControlFlow, Range};
 /// How fresh pages are mapped in a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zeros {
-    /// No pages had a neighbour to merge with yet.
+    /// No pages had a neighbour to merge with yet: `MAP_NORESERVE` is as good as any.
     Untried,
     NoReserve,
     Reserve,
@@ -32,33 +33,40 @@ impl Zeros {
         self == Zeros::Neither && !vma.shared && vma.inode == 0
     }
 
-    /// Lays pages of zeros over `home`, inside the space `[space)`.
+    /// Lays pages of zeros over `home`.
     ///
     /// # Safety
     /// The caller owns `home` or was lent it to be mapped over, and no reference into it lives.
-    pub unsafe fn lay(
+    pub unsafe fn lay(self, home: Pages, protection: Protection) -> Result<(), Errno> {
+        let reserve = self == Zeros::Reserve;
+        // SAFETY: the caller's promise is that of this function.
+        unsafe { sys::map_zeros_over(home.start(), home.len(), protection, reserve) }
+    }
+
+    /// Finds out which pages merge with the memory around `home`, by laying them there.
+    ///
+    /// # Safety
+    /// As [`Zeros::lay`]; the bytes at `home` are nobody's.
+    pub unsafe fn learn(
         &mut self,
         process: &Process,
         space: &Range<usize>,
         home: Pages,
         protection: Protection,
     ) -> Result<(), Errno> {
-        // SAFETY: the caller's promise is that of this function.
-        let map =
-            |reserve| unsafe { sys::map_zeros_over(home.start(), home.len(), protection, reserve) };
-        map(*self == Zeros::Reserve)?;
-        if *self == Zeros::Untried {
-            *self = match Merged::ask(process, space, home, protection) {
-                Merged::Yes => Zeros::NoReserve,
-                Merged::NothingToMergeWith => Zeros::Untried,
-                Merged::No => match map(true) {
-                    Ok(()) if Merged::ask(process, space, home, protection) == Merged::Yes => {
-                        Zeros::Reserve
-                    }
-                    _ => Zeros::Neither,
-                },
-            };
+        for tried in [Zeros::NoReserve, Zeros::Reserve] {
+            // SAFETY: the caller's promise is that of this function.
+            process.ballast().sparing(|| unsafe { tried.lay(home, protection) })?;
+            match Merged::ask(process, space, home, protection) {
+                Merged::Yes => {
+                    *self = tried;
+                    return Ok(());
+                }
+                Merged::NothingToMergeWith => return Ok(()),
+                Merged::No => {}
+            }
         }
+        *self = Zeros::Neither;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Identity, Inner, Region, View};
 use crate::error::{Error, Op, Result, Span, Subject};
-use crate::page::{self, Bounds, Pages};
+use crate::page::{self, Bounds};
 use crate::process::Process;
 use crate::sys::{Call, Errno, HugeSize, Object, Stat};
 use std::ffi::CString;
@@ -102,14 +102,7 @@ impl RegionBuilder {
         let asked = Span { start: 0, end: len };
         let failed = |call, errno| Error::os(Op::Region, call, errno, asked);
         let huge = match self.huge_pages {
-            HugePages::Require(size) => Some(HugeSize::new(size).ok_or(Error::misaligned(
-                Op::Region,
-                Subject::HugePage,
-                size,
-                1 << size.ilog2(),
-                size - (1 << size.ilog2()),
-                0,
-            ))?),
+            HugePages::Require(size) => Some(Self::huge_size(size)?),
             _ => None,
         };
         let bounds = |page| Bounds {
@@ -120,8 +113,8 @@ impl RegionBuilder {
             // No object is longer than a file offset can say.
             limit: isize::MAX as usize,
         };
-        Pages::check(Bounds { subject: Subject::Len, ..bounds(page::size()) }, 0, len)
-            .and_then(|_| bounds(page::size()).whole(len))?;
+        bounds(page::size()).whole(len)?;
+        bounds(page::size()).within(0, len)?;
         let name = CString::new(self.name.as_deref().unwrap_or("pagetie"))
             .map_err(|_| failed(Call::MemfdCreate, Errno::INVAL))?;
         let object = Object::memfd(&name, huge).map_err(|errno| match (huge, errno.raw()) {
@@ -160,6 +153,17 @@ impl RegionBuilder {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Region> {
         let object = Object::open(path.as_ref(), self.read_only);
         self.of_object(object.map_err(|errno| Self::failed(Call::Open, errno))?)
+    }
+
+    /// 0 is the system's default size. The kernel would take a size of 1 for that too.
+    fn huge_size(size: usize) -> Result<HugeSize> {
+        if size != 0 && size <= page::size() {
+            return Err(Error::unsupported(Op::Region, "no huge pages of this size", None));
+        }
+        HugeSize::new(size).ok_or_else(|| {
+            let below = 1 << size.ilog2();
+            Error::misaligned(Op::Region, Subject::HugePage, size, below, size - below, 0)
+        })
     }
 
     fn failed(call: Call, errno: Errno) -> Error {

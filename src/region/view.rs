@@ -1,6 +1,6 @@
 //! [`View`]: the host's own mapping of a region, with room to grow, that never moves.
 
-use crate::page::{Pages, round_up};
+use crate::page::{self, Pages};
 use crate::process::Process;
 use crate::reservation::Reservation;
 use crate::sys::{self, Advice, Errno, Flavour, Object, Protection};
@@ -34,20 +34,29 @@ impl View {
         hidden: Option<&'static Process>,
     ) -> Result<Self, Errno> {
         use std::os::fd::AsFd;
-        let len = round_up(max_len, page_size).ok_or(Errno::NOMEM)?;
+        let len = page::round_up(max_len, page_size).ok_or(Errno::NOMEM)?;
         let reservation = Reservation::aligned(len, page_size)?;
         let pages = reservation.pages();
-        let protection = if read_only { Protection::READ } else { Protection::READ_WRITE };
+        let protection = match read_only || page_size != page::size() {
+            true => Protection::READ,
+            false => Protection::READ_WRITE,
+        };
         let map = |shared| {
             let flavour = Flavour { shared, protection };
             // SAFETY: over our own fresh reservation.
             unsafe { sys::map_object_over(pages.start(), object.as_fd(), 0, pages.len(), flavour) }
         };
+
         match map(true) {
             // Sealed against writes: before Linux 6.7 only private maps are allowed, and no byte of
             // it can change any more.
             Err(Errno::PERM) if read_only => map(false)?,
             mapped => mapped?,
+        }
+        if protection == Protection::READ && !read_only {
+            // Mapped writable at once, an object of huge pages becomes as long as its mapping.
+            // SAFETY: our own mapping.
+            unsafe { sys::protect(pages.start(), pages.len(), Protection::READ_WRITE)? };
         }
         reservation.keep();
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));

@@ -27,6 +27,14 @@ pub(crate) struct Vma {
     pub page_size: Option<usize>,
 }
 
+/// What became of a query.
+#[derive(Debug)]
+enum Answer {
+    Whole,
+    /// The kernel does not know it, or a filter of system calls refuses it: the file is read instead.
+    NotKnown,
+}
+
 /// The kernel's `struct procmap_query`.
 #[repr(C)]
 #[derive(Default)]
@@ -61,21 +69,41 @@ const COVERING_OR_NEXT: u64 = 0x10;
 /// Long enough for the names that matter, `[heap]` and its like; a longer one is a file's.
 const NAME: usize = 64;
 
-/// The mappings of this process: an open `/proc/thread-self/maps`, which answers for the process that
-/// opened it, also when the thread that did is gone, and also (wrongly) in a forked child.
+/// The mappings of this process: an open `/proc/self/maps`. In a forked child it goes on to answer for the
+/// parent.
 #[derive(Debug)]
 pub(crate) struct Maps {
     fd: OwnedFd,
     no_query: AtomicBool,
-    /// Holds the parser's buffer; the file has one position's worth of state in the kernel.
-    buffer: Mutex<Vec<u8>>,
+    reader: Mutex<Reader>,
 }
+
+/// What reading the file takes; allocated early, since it is read where memory is short.
+#[derive(Debug)]
+struct Reader {
+    /// Opened where `Maps::fd` does not answer any more.
+    again: Option<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+/// The kernel hands out whole lines, at most a page of them at once or one long line.
+const CHUNK: usize = 16 << 10;
 
 impl Maps {
     pub fn open() -> Result<Self> {
-        let fd =
-            fs::open("/proc/thread-self/maps", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { fd, no_query: AtomicBool::new(false), buffer: Mutex::new(Vec::new()) })
+        let reader = Reader { again: None, buffer: vec![0; 2 * CHUNK] };
+        let (no_query, reader) = (AtomicBool::new(false), Mutex::new(reader));
+        Ok(Self { fd: Self::open_file()?, no_query, reader })
+    }
+
+    /// Reading ends with the thread whose file it is. The first thread's outlives all others, unless it
+    /// is gone already: then it is this thread's.
+    fn open_file() -> Result<OwnedFd> {
+        let open = |path| fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        match open("/proc/self/maps") {
+            Ok(fd) if rustix::io::pread(&fd, &mut [0; 1], 0) == Ok(1) => Ok(fd),
+            _ => Ok(open("/proc/thread-self/maps")?),
+        }
     }
 
     /// Calls `visit` for each mapping that meets `[start, end)`, in order, until it breaks.
@@ -87,8 +115,8 @@ impl Maps {
     ) -> Result<()> {
         if !self.no_query.load(Ordering::Relaxed) {
             match self.query(start, end, None, &mut |vma, _| visit(vma)) {
-                Err(Errno::NOTTY) => self.no_query.store(true, Ordering::Relaxed),
-                answered => return answered,
+                Ok(Answer::NotKnown) => self.no_query.store(true, Ordering::Relaxed),
+                answered => return answered.map(drop),
             }
         }
         self.parse(start, end, &mut |vma, _| visit(vma))
@@ -103,8 +131,8 @@ impl Maps {
     ) -> Result<()> {
         if !self.no_query.load(Ordering::Relaxed) {
             match self.query(start, end, Some([0; NAME]), &mut visit) {
-                Err(Errno::NOTTY) => self.no_query.store(true, Ordering::Relaxed),
-                answered => return answered,
+                Ok(Answer::NotKnown) => self.no_query.store(true, Ordering::Relaxed),
+                answered => return answered.map(drop),
             }
         }
         self.parse(start, end, &mut visit)
@@ -126,7 +154,7 @@ impl Maps {
         end: usize,
         mut name: Option<[u8; NAME]>,
         visit: &mut dyn FnMut(&Vma, &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
+    ) -> Result<Answer> {
         let mut next = start as u64;
         while next < end as u64 {
             let mut query = Query {
@@ -141,21 +169,22 @@ impl Maps {
             }
             match self.query_one(&mut query) {
                 Ok(()) => {}
-                Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::NOENT) => return Ok(Answer::Whole),
                 Err(errno) if errno.raw() == libc::ENAMETOOLONG => {
                     // A file with a long path: ask again without the name.
                     query.vma_name_size = 0;
                     query.vma_name_addr = 0;
                     match self.query_one(&mut query) {
                         Ok(()) => {}
-                        Err(Errno::NOENT) => return Ok(()),
+                        Err(Errno::NOENT) => return Ok(Answer::Whole),
                         Err(errno) => return Err(errno),
                     }
                 }
+                Err(_) if next == start as u64 => return Ok(Answer::NotKnown),
                 Err(errno) => return Err(errno),
             }
             if query.vma_start >= end as u64 {
-                return Ok(());
+                return Ok(Answer::Whole);
             }
             let flag = |bit| query.vma_flags & bit != 0;
             let vma = Vma {
@@ -173,11 +202,11 @@ impl Maps {
                 &name[..(query.vma_name_size as usize).min(NAME).saturating_sub(1)]
             });
             if visit(&vma, named).is_break() {
-                return Ok(());
+                return Ok(Answer::Whole);
             }
             next = query.vma_end;
         }
-        Ok(())
+        Ok(Answer::Whole)
     }
 
     fn query_one(&self, query: &mut Query) -> Result<()> {
@@ -193,16 +222,22 @@ impl Maps {
         end: usize,
         visit: &mut dyn FnMut(&Vma, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        const CHUNK: usize = 16 << 10;
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        buffer.resize(2 * CHUNK, 0);
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reader { again, buffer } = &mut *reader;
         let (mut offset, mut kept) = (0u64, 0);
         loop {
-            // The kernel hands out whole lines, at most a page of them at once or one long line.
             if buffer.len() - kept < CHUNK {
                 buffer.resize(kept + CHUNK, 0);
             }
-            let read = rustix::io::pread(&self.fd, &mut buffer[kept..], offset)?;
+            let fd = again.as_ref().unwrap_or(&self.fd);
+            let read = match rustix::io::pread(fd, &mut buffer[kept..], offset) {
+                // The thread whose file it is has gone.
+                Err(rustix::io::Errno::SRCH) if offset == 0 => {
+                    *again = Some(Self::open_file()?);
+                    rustix::io::pread(again.as_ref().unwrap_or(&self.fd), &mut buffer[kept..], 0)?
+                }
+                read => read?,
+            };
             if read == 0 {
                 return Ok(());
             }
@@ -279,12 +314,16 @@ pub(crate) fn page_size_of(vma: &Vma) -> Option<usize> {
     None
 }
 
-/// How many mappings a process may have.
+/// How many mappings a process may have. Allocates nothing: it is asked where memory is short.
 ///
 /// # References
 /// proc(5) `/proc/sys/vm/max_map_count`.
 pub(crate) fn max_map_count() -> Option<usize> {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+    let path = "/proc/sys/vm/max_map_count";
+    let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; 24];
+    let len = rustix::io::read(&fd, &mut text).ok()?;
+    std::str::from_utf8(text.get(..len)?).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -318,8 +357,8 @@ mod tests {
             ));
             ControlFlow::Continue(())
         }) {
-            Err(Errno::NOTTY) => return println!("skipped: PROCMAP_QUERY needs Linux 6.11"),
-            answered => answered.unwrap(),
+            Ok(Answer::NotKnown) => return println!("skipped: PROCMAP_QUERY needs Linux 6.11"),
+            answered => drop(answered.unwrap()),
         }
         maps.parse(all.0, all.1, &mut |vma, name| {
             read.push((*vma, name.starts_with(b"[").then(|| name.to_vec())));

@@ -229,10 +229,10 @@ pub(crate) unsafe fn touch(addr: usize, len: usize, write: bool) {
     for page in (addr..addr + len).step_by(super::page_size()) {
         // SAFETY: the caller promises a mapped page; an atomic tolerates any concurrent access.
         let byte = unsafe { AtomicU8::from_ptr(ptr(page).cast()) };
+        let value = byte.load(Ordering::Relaxed);
         if write {
-            byte.fetch_or(0, Ordering::Relaxed);
-        } else {
-            byte.load(Ordering::Relaxed);
+            // A store of the same value, which compilers do not drop as they do `fetch_or(0)`.
+            let _ = byte.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
@@ -250,6 +250,20 @@ pub(crate) fn is_locked(addr: usize, len: usize) -> Result<bool> {
         Ok(()) => Ok(false),
         Err(rustix::io::Errno::BUSY) => Ok(true),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether locked pages could be locked again: `EPERM` where the process lost the right to. Locks them
+/// again, which counts once.
+///
+/// # References
+/// mlock(2).
+pub(crate) fn may_lock(addr: usize, len: usize, protection: Protection) -> Result<()> {
+    // SAFETY: locking changes no byte and no address.
+    match unsafe { mm::mlock(ptr(addr), len) } {
+        // Inaccessible pages are marked locked, and cannot be read in.
+        Err(rustix::io::Errno::NOMEM) if !protection.readable() => Ok(()),
+        answer => answer.map_err(Errno::from),
     }
 }
 

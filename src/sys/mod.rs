@@ -18,7 +18,7 @@ pub(crate) use copy::{load, store};
 pub(crate) use maps::{Maps, Vma, max_map_count, page_size_of};
 pub(crate) use memory::{
     Advice, Flavour, Protection, advise, hole_filler, is_locked, lock, map_object, map_object_over,
-    map_zeros_over, protect, reserve, touch, unlock, unmap,
+    map_zeros_over, may_lock, protect, reserve, touch, unlock, unmap,
 };
 pub(crate) use object::{HugeSize, Object, Stat};
 pub(crate) use process::{is_filtered, wiped_on_fork};
@@ -36,7 +36,6 @@ impl Errno {
     pub const INVAL: Self = Self(libc::EINVAL);
     pub const NOENT: Self = Self(libc::ENOENT);
     pub const NOMEM: Self = Self(libc::ENOMEM);
-    pub const NOTTY: Self = Self(libc::ENOTTY);
     pub const PERM: Self = Self(libc::EPERM);
     pub const ROFS: Self = Self(libc::EROFS);
     pub const TXTBSY: Self = Self(libc::ETXTBSY);
@@ -115,7 +114,7 @@ impl Call {
             Call::Msync => "msync",
             Call::Munlock => "munlock",
             Call::Open => "open",
-            Call::ProcMaps => "query of /proc/thread-self/maps",
+            Call::ProcMaps => "query of /proc/self/maps",
             Call::Userfaultfd => "userfaultfd",
         }
     }

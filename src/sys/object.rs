@@ -139,6 +139,28 @@ impl Object {
         Ok(fs::ftruncate(&self.0, len)?)
     }
 
+    /// Makes it at least `len` long, and never shorter, whoever else does the same.
+    ///
+    /// # References
+    /// ftruncate(2), which cannot shorten what is sealed; fallocate(2) of the last byte otherwise, where
+    /// the file system has it.
+    pub fn extend(&self, len: u64) -> Result<()> {
+        let sealed =
+            fs::fcntl_get_seals(&self.0).is_ok_and(|seals| seals.contains(fs::SealFlags::SHRINK));
+        if !sealed {
+            let last = len.saturating_sub(1);
+            match fs::fallocate(&self.0, FallocateFlags::empty(), last, 1) {
+                Err(rustix::io::Errno::OPNOTSUPP) => {}
+                done => return Ok(done?),
+            }
+        }
+        match self.set_len(len) {
+            // Another thread or process made it longer still.
+            Err(Errno::PERM) if fs::fstat(&self.0)?.st_size as u64 >= len => Ok(()),
+            done => done,
+        }
+    }
+
     /// Takes the pages of `[offset, offset + len)` now, so that touching them later cannot fail.
     ///
     /// # References
