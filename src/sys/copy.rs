@@ -3,7 +3,7 @@
 //! Each byte is loaded and stored once, whatever else happens to it meanwhile: a copy may tear
 //! between bytes and never invents one. On x86-64 and aarch64 the loop is written in assembly, whose
 //! accesses the compiler neither splits nor doubles and whose widths do not mix with those of Rust's
-//! atomics; elsewhere, and under Miri, it is a loop over `AtomicU8`.
+//! atomics; elsewhere they are volatile words, and under Miri a loop over `AtomicU8`.
 
 /// Copies `len` bytes out of shared memory.
 ///
@@ -33,8 +33,15 @@ mod imp {
     /// From here on the microcode's string copy beats a loop of vectors.
     const STRING: usize = 1024;
 
+    /// Where the low bits of a target are less than this ahead of its source's, the string copy of
+    /// AMD's Zen cores takes ten times as long: it mistakes each store for one that the next load
+    /// waits for. A buffer from an allocator, 16 bytes past a page, is such a target.
+    const AHEAD: usize = 64;
+    const LOW_BITS: usize = 0xfff;
+
     pub(super) unsafe fn copy(mut from: *const u8, mut to: *mut u8, mut len: usize) {
-        if len >= STRING {
+        let ahead = to.addr().wrapping_sub(from.addr()) & LOW_BITS;
+        if len >= STRING && (ahead == 0 || ahead >= AHEAD) {
             // SAFETY: the caller's promise; the direction flag is clear by the ABI.
             unsafe {
                 asm!(
@@ -45,14 +52,30 @@ mod imp {
             }
             return;
         }
-        // SAFETY: the loops move 16 bytes, then 1, while that many are left.
+        // SAFETY: the loops move 64 bytes, then 16, then 1, while that many are left.
         unsafe {
             asm!(
+                "cmp {len}, 64",
+                "jb 2f",
+                "5:",
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]",
+                "movups {d}, [{from} + 48]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                "movups [{to} + 32], {c}",
+                "movups [{to} + 48], {d}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "sub {len}, 64",
+                "cmp {len}, 64",
+                "jae 5b",
                 "2:",
                 "cmp {len}, 16",
                 "jb 3f",
-                "movups {vector}, [{from}]",
-                "movups [{to}], {vector}",
+                "movups {a}, [{from}]",
+                "movups [{to}], {a}",
                 "add {from}, 16",
                 "add {to}, 16",
                 "sub {len}, 16",
@@ -68,7 +91,8 @@ mod imp {
                 "jmp 3b",
                 "4:",
                 len = inout(reg) len, from = inout(reg) from, to = inout(reg) to,
-                vector = out(xmm_reg) _, byte = out(reg_byte) _,
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                byte = out(reg_byte) _,
                 options(nostack)
             );
         }
@@ -107,7 +131,32 @@ mod imp {
     }
 }
 
-#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(all(not(miri), not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod imp {
+    const WORD: usize = size_of::<usize>();
+
+    /// Volatile words where both addresses are aligned alike, bytes before and after.
+    pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+        let alike = (from.addr() ^ to.addr()) & (WORD - 1) == 0;
+        let lead = if alike { from.addr().wrapping_neg() & (WORD - 1) } else { len };
+        let lead = lead.min(len);
+        let words = (len - lead) / WORD;
+        let tail = lead + words * WORD;
+        for i in (0..lead).chain(tail..len) {
+            // SAFETY: the caller promises `len` readable and writable bytes.
+            unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        }
+        for i in (lead..tail).step_by(WORD) {
+            // SAFETY: the same; both are aligned to a word from `lead` on.
+            unsafe {
+                let word = from.add(i).cast::<usize>().read_volatile();
+                to.add(i).cast::<usize>().write_volatile(word);
+            }
+        }
+    }
+}
+
+#[cfg(miri)]
 mod imp {
     use std::sync::atomic::{AtomicU8, Ordering};
 
