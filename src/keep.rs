@@ -125,6 +125,17 @@ impl Cover {
         Ok((cover, moment))
     }
 
+    /// Throws away the bytes of what was moved only for the sake of its mapping. Not before the alias
+    /// is there: until then it may have to go back.
+    pub fn empty(&self) {
+        for piece in &self.pieces {
+            if let Back::Moved { place, .. } = piece.back {
+                // SAFETY: our own mapping, private and anonymous, whose bytes nobody wants.
+                let _ = unsafe { sys::advise(place, piece.home.len(), Advice::DontNeed) };
+            }
+        }
+    }
+
     /// The part that comes back as zeros to merge with what is around it, where nothing is known about
     /// that yet: all of it, of one protection and not locked.
     pub fn to_learn_from(&self) -> Option<(Pages, Protection)> {
@@ -330,13 +341,7 @@ impl Back {
         }
         // SAFETY: the caller's promise; it is not locked any more.
         match unsafe { Self::move_aside(process, vma, home, moment) } {
-            Ok(place) => {
-                if !keep {
-                    // SAFETY: our own mapping, whose bytes nobody wants. Not locked: see above.
-                    let _ = unsafe { sys::advise(place, len, Advice::DontNeed) };
-                }
-                Ok(Back::Moved { place, protection: vma.protection, locked })
-            }
+            Ok(place) => Ok(Back::Moved { place, protection: vma.protection, locked }),
             Err(failed) => {
                 if locked {
                     let _ = sys::lock(start, len);

@@ -13,7 +13,7 @@ use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{Confirmed, Layout};
 use crate::keep::{self, Cover, Moment, Return};
 use crate::ledger::{Record, Standing};
-use crate::options::{Access, Prefault, TieOptions, TieSpec};
+use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
@@ -314,6 +314,9 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
     match laid {
         Ok(()) => {
             drop(moment);
+            if plan.alias.options.covered == Covered::Discard {
+                cover.empty();
+            }
             if let (Zeros::Untried, Some(home)) = (state.zeros, cover.to_learn_from()) {
                 learn(shared, state, plan, home)?;
             }

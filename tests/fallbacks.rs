@@ -4,6 +4,7 @@
 //! scenario runs as this kernel is and with the filter, each in a process of its own.
 
 #![allow(unsafe_code, reason = "maps, locks and filters behind the crate's back")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 #[path = "common/child.rs"]
 mod child;
@@ -146,8 +147,8 @@ fn mappings_are_read() {
         }
     }
     // A tie over all of them and back.
-    let before = Picture::take(&[memory.all()]);
     let region = region(1, 4 * files.len());
+    let before = Picture::take(&[memory.all()]);
     let tie = space.tie(page(), &region, .., Access::ReadWrite).unwrap();
     assert_eq!(assert_inspect(&space, 0..space.len()), 3);
     assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "tied");
@@ -588,8 +589,8 @@ fn several_mappings_are_kept() {
     mprotect(memory.pages(2..4), PROT_READ);
     mprotect(memory.pages(4..7), PROT_NONE);
     let space = memory.borrow();
-    let before = Picture::take(&[memory.all()]);
     let region = region(1, 6);
+    let before = Picture::take(&[memory.all()]);
     for _ in 0..3 {
         let tie = space.tie(page(), &region, .., Access::ReadWrite).unwrap();
         assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "tied");

@@ -4,6 +4,7 @@
 //! waits for a lock that a thread of its parent held dies of SIGALRM instead of hanging.
 
 #![allow(unsafe_code, reason = "forks, and drops copies of what the parent keeps")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 #[path = "common/child.rs"]
 mod child;

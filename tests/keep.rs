@@ -438,25 +438,36 @@ fn locked_and_several_protections() {
 fn locked_memory_discarded() {
     alone(|| {
         let p = page();
-        let mem = Memory::private(16);
-        let mut bytes = mem.fill(1);
-        if !lock_or_skip(mem.all()) {
-            return;
+        for (what, mem) in [
+            ("private", Memory::private(16)),
+            ("accounted", Memory::accounted(16)),
+            ("moved", Memory::moved(16)),
+            ("shared", Memory::shared(16)),
+            ("image", Memory::image(&pattern(3, 16 * p))),
+        ] {
+            let mut bytes = mem.fill(1);
+            if !lock_or_skip(mem.all()) {
+                return;
+            }
+            let space = mem.borrow();
+            for first in [4, 4, 9] {
+                let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
+                let tie = space.tie(first * p, &region(9, 4), .., how).expect("tie");
+                let untied = |i: usize| !(first..first + 4).contains(&i);
+                let wanted = Vec::from_iter((0..16).map(untied));
+                assert_eq!(flagged(mem.all(), "lo"), wanted, "{what}: while tied");
+                assert_eq!(locked(), 12 * p, "{what}: while tied");
+                tie.untie().expect("untie");
+                bytes[first * p..(first + 4) * p].fill(0);
+                assert_bytes(mem.start(), &bytes, format_args!("{what}: zeros"));
+                assert_eq!(flagged(mem.all(), "lo"), [true; 16], "{what}: locked again");
+                assert_eq!(locked(), 16 * p, "{what}");
+                assert_eq!(resident(mem.all()), [true; 16], "{what}: in memory");
+            }
+            drop(space);
+            drop(mem);
+            assert_eq!(locked(), 0, "{what}: the count is not corrupted");
         }
-        let space = mem.borrow();
-        let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
-        let tie = space.tie(4 * p, &region(9, 4), .., how).expect("tie");
-        let untied = |i: usize| !(4..8).contains(&i);
-        assert_eq!(flagged(mem.all(), "lo"), Vec::from_iter((0..16).map(untied)), "while tied");
-        assert_eq!(locked(), 12 * p);
-        tie.untie().expect("untie");
-        bytes[4 * p..8 * p].fill(0);
-        assert_bytes(mem.start(), &bytes, "zeros");
-        assert_eq!(flagged(mem.pages(0..4), "lo"), [true; 4], "neighbours");
-        assert_eq!(flagged(mem.pages(8..16), "lo"), [true; 8], "neighbours");
-        drop(space);
-        drop(mem);
-        assert_eq!(locked(), 0, "the count is not corrupted");
     });
 }
 
@@ -894,27 +905,12 @@ fn discard_merges_with_named_memory() {
     });
 }
 
-/// Memory that an engine touched and then moved: its pages are numbered after their old place, so
-/// fresh ones at the new place never merge with them.
-fn moved_memory(pages: usize) -> Memory {
-    let (from, to) = (Memory::private(pages), Memory::private(pages));
-    from.fill(1);
-    let old = std::ptr::with_exposed_provenance_mut(from.start());
-    let new: *mut libc::c_void = std::ptr::with_exposed_provenance_mut(to.start());
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // SAFETY: both are the test's own, and nothing refers into them.
-    let got = unsafe { libc::mremap(old, from.len(), to.len(), flags, new) };
-    assert_eq!(got, new, "mremap: {}", io::Error::last_os_error());
-    map(from.start(), from.len(), PROT_NONE, PRIVATE, None);
-    to
-}
-
 #[test]
 fn memory_that_was_moved() {
     alone(|| {
-        merges_from_the_second_time(&moved_memory(64), "moved");
+        merges_from_the_second_time(&Memory::moved(64), "moved");
         for covered in [4..8, 0..64] {
-            let mem = moved_memory(64);
+            let mem = Memory::moved(64);
             comes_back(&mem, covered, "moved");
             assert_bytes(mem.start(), &pattern(1, mem.len()), "moved");
         }

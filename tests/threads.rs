@@ -35,6 +35,14 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// A thread that was woken takes the processor of the one that woke it, and keeps it for
+/// milliseconds unless it gives it back: there would be one cycle in that time.
+fn give_way(turn: u64) {
+    if turn % 64 == 0 {
+        thread::yield_now();
+    }
+}
+
 /// Fills whole pages with one word.
 fn flood(region: &Region, offset: usize, pages: usize, value: u64) {
     let bytes = value.to_ne_bytes().repeat(pages * page() / 8);
@@ -61,7 +69,10 @@ fn readers_see_old_or_new(region: &Region, access: Access, rounds: u64) {
                 // Both go through all pages, in steps that meet every word sooner or later.
                 let _stopping = Stop(stop);
                 let mut at = reader * page();
+                let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
+                    turn += 1;
+                    give_way(turn);
                     let value = word(start + at).load(Ordering::Relaxed);
                     let Some(i) = VALUES.iter().position(|&v| v == value) else {
                         panic!("reader {reader} saw {value:#x} at byte {at:#x}");
@@ -71,10 +82,14 @@ fn readers_see_old_or_new(region: &Region, access: Access, rounds: u64) {
                 }
             });
         }
-        let all_seen = || seen.iter().flatten().all(|count| count.load(Ordering::Relaxed) > 0);
+        // Reads went on all the while, and met every value in both threads.
+        let met = || {
+            let reads = || seen.iter().flatten().map(|count| count.load(Ordering::Relaxed));
+            reads().all(|count| count > 0) && reads().sum::<u64>() >= rounds
+        };
         let began = Instant::now();
         let mut round = 0;
-        while round < rounds || !all_seen() {
+        while round < rounds || !met() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -151,7 +166,8 @@ fn count(start: usize, lane: usize, stop: &AtomicBool, progress: &AtomicU64) -> 
                 tally.strange = Some(before);
             }
         }
-        progress.fetch_add(1, Ordering::Relaxed);
+        let laps = progress.fetch_add(1, Ordering::Relaxed);
+        give_way(laps);
     }
     tally
 }
@@ -182,9 +198,12 @@ fn cycles(space: &Space, at: usize, how: TieOptions, cycles: usize) -> (u64, Opt
         while progress.load(Ordering::Relaxed) == 0 {
             thread::yield_now();
         }
-        for _ in 0..cycles {
+        let mut left = cycles;
+        // The threads went on all the while.
+        while left > 0 || progress.load(Ordering::Relaxed) < cycles as u64 {
             let tie = space.tie(at, &region, .., how).unwrap();
             tie.untie().unwrap();
+            left = left.saturating_sub(1);
         }
         drop(stopping);
         counters.into_iter().map(|counter| counter.join().unwrap()).collect()
@@ -348,6 +367,30 @@ fn threads_tie_untie_and_inspect_at_once() {
         assert_bytes(memory.start(), &bytes, "covered pages, untied");
         let [reserved, _] = &shared;
         assert!(reserved.inspect(..).unwrap().iter().all(|mapping| mapping.inode == 0));
+    });
+}
+
+/// The addresses of a space that goes are free for the spaces of other threads at once, and no
+/// earlier than its entry in the list of live spaces.
+#[test]
+fn spaces_come_and_go_without_overlap() {
+    child::lives("come and go", || {
+        const THREADS: usize = 4;
+        const ROUNDS: usize = 2_000;
+        let barrier = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    for round in 0..ROUNDS {
+                        // Lengths differ, so that one fits where several others were.
+                        let pages = 1 + (round + thread) % 3;
+                        Space::reserve(pages * page()).expect("addresses that were free");
+                    }
+                });
+            }
+        });
     });
 }
 

@@ -6,6 +6,7 @@
 //! dev-dependency leaves out.
 
 #![allow(unsafe_code, reason = "borrows the engine's memory and puts its own maps in freed places")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 #[path = "wasmtime/access.rs"]
 mod access;

@@ -1,18 +1,21 @@
 //! What the tests share: memory with known neighbours, and the kernel's own account of it.
 //!
-//! Nothing here asks pagetie what is mapped. Bytes are read and written volatile, one address at
-//! a time, because two addresses may show one page; mappings, lock flags and counts are read from
+//! Nothing here asks pagetie what is mapped. Bytes are copied at addresses that the compiler knows
+//! nothing of, because two of them may show one page; mappings, lock flags and counts are read from
 //! /proc.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 use std::any::type_name;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::ptr;
 use std::{env, str};
@@ -38,16 +41,9 @@ pub fn pages(range: Range<usize>) -> Range<usize> {
 
 /// `len` bytes that no other `seed` and no other place in the pattern repeats.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len + 8);
-    let mut word = 0u64;
-    while bytes.len() < len {
-        bytes.extend_from_slice(
-            &(seed << 48 | word.wrapping_mul(0x9e37_79b9) << 1 | 1).to_ne_bytes(),
-        );
-        word += 1;
-    }
-    bytes.truncate(len);
-    bytes
+    let word = |i: usize| seed << 48 | (i as u64).wrapping_mul(0x9e37_79b9) << 1 | 1;
+    let words: Vec<[u8; 8]> = (0..len.div_ceil(8)).map(|i| word(i).to_ne_bytes()).collect();
+    words.as_flattened()[..len].to_vec()
 }
 
 /// Reads one byte at an address that something else may show too.
@@ -62,31 +58,34 @@ pub fn poke(addr: usize, byte: u8) {
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(addr), byte) }
 }
 
-/// The bytes of readable memory, read in words; `range` is a number of whole words.
+/// The bytes of readable memory.
 pub fn read(range: Range<usize>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(range.len());
-    for addr in range.step_by(8) {
-        // SAFETY: callers pass their own readable mappings, aligned to words.
-        let word: u64 = unsafe { ptr::read_volatile(ptr::with_exposed_provenance(addr)) };
-        bytes.extend_from_slice(&word.to_ne_bytes());
+    // The compiler must not know the address, or that another one differs from it.
+    let from = black_box(ptr::with_exposed_provenance::<u8>(range.start));
+    // SAFETY: callers pass their own readable mappings, which nobody writes now; the vector is new
+    // and has room for all of them.
+    unsafe {
+        ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), range.len());
+        bytes.set_len(range.len());
     }
-    bytes
+    black_box(bytes)
 }
 
-/// Writes a number of whole words to writable memory.
+/// Writes to writable memory.
 pub fn write(addr: usize, bytes: &[u8]) {
-    for (word, addr) in bytes.chunks_exact(8).zip((addr..).step_by(8)) {
-        let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
-        // SAFETY: callers pass their own writable mappings, aligned to words.
-        unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(addr), word) }
-    }
+    let to = black_box(ptr::with_exposed_provenance_mut::<u8>(addr));
+    // SAFETY: callers pass their own writable mappings, which nobody else accesses now.
+    unsafe { ptr::copy_nonoverlapping(black_box(bytes).as_ptr(), to, bytes.len()) }
+    black_box(to);
 }
 
 /// Whether every byte of readable memory equals `expected`; says where it does not.
 #[track_caller]
 pub fn assert_bytes(addr: usize, expected: &[u8], what: impl Display) {
     let found = read(addr..addr + expected.len());
-    if let Some(i) = (0..expected.len()).find(|&i| found[i] != expected[i]) {
+    if found != expected {
+        let i = (0..expected.len()).find(|&i| found[i] != expected[i]).expect("a difference");
         panic!(
             "{what}: byte {i:#x} (page {}) at {:#x} is {:#04x}, not {:#04x}",
             i / page(),
@@ -153,6 +152,21 @@ impl Memory {
     pub fn image(contents: &[u8]) -> Self {
         let pages = contents.len().div_ceil(page());
         Self::with(pages, libc::MAP_PRIVATE, Some(memfd(contents)))
+    }
+
+    /// Memory that was written, as [`Memory::fill`] with 1, and then moved: its pages are numbered
+    /// after their old place, so fresh ones at the new place never merge with them.
+    pub fn moved(pages: usize) -> Self {
+        let (from, to) = (Self::private(pages), Self::private(pages));
+        from.fill(1);
+        let old = ptr::with_exposed_provenance_mut(from.start());
+        let new: *mut libc::c_void = ptr::with_exposed_provenance_mut(to.start());
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: both are new and nobody else's.
+        let got = unsafe { libc::mremap(old, from.len(), to.len(), flags, new) };
+        assert_eq!(got, new, "mremap: {}", io::Error::last_os_error());
+        map(from.start(), from.len(), libc::PROT_NONE, PRIVATE, None);
+        to
     }
 
     fn with(pages: usize, flags: libc::c_int, file: Option<File>) -> Self {
@@ -436,29 +450,33 @@ pub fn descriptors() -> usize {
 
 /// Everything a call may change: all mappings of the process, and the bytes of watched memory.
 ///
-/// The heap of the allocator is left out, since it grows as the test runs. Bytes are kept as one
-/// sum a page, so that taking a picture maps nothing itself.
+/// The heap of the allocator is left out, since it grows as the test runs. Bytes are kept in a
+/// memory object, where the kernel copies them: taking a picture maps nothing, and costs one
+/// descriptor.
 #[derive(Debug)]
 pub struct Picture {
     maps: Vec<Line>,
     locked: usize,
-    sums: Vec<(usize, u64)>,
+    /// What could be read of the watched ranges, in the order in which the file has it.
+    readable: Vec<Range<usize>>,
+    bytes: File,
 }
 
 impl Picture {
     /// Reads what of the watched ranges may be read.
     pub fn take(watched: &[Range<usize>]) -> Self {
         let maps: Vec<Line> = maps().into_iter().filter(|l| l.name != "[heap]").collect();
-        let mut sums = Vec::new();
+        let (mut readable, bytes) = (Vec::new(), memfd(&[]));
         for range in watched {
-            for addr in range.clone().step_by(page()) {
-                let line = maps.iter().find(|l| l.range.start <= addr && addr < l.range.end);
-                if line.is_some_and(|l| l.perms.starts_with('r')) {
-                    sums.push((addr, sum(addr..addr + page())));
+            for line in maps.iter().filter(|l| l.perms.starts_with('r')) {
+                let part = line.range.start.max(range.start)..line.range.end.min(range.end);
+                if !part.is_empty() {
+                    save(&bytes, part.clone());
+                    readable.push(part);
                 }
             }
         }
-        Self { maps, locked: locked(), sums }
+        Self { maps, locked: locked(), readable, bytes }
     }
 
     pub fn count(&self) -> usize {
@@ -475,19 +493,40 @@ impl Picture {
         );
         assert_eq!(self.maps.len(), later.maps.len(), "{what}: number of mappings");
         assert_eq!(self.locked, later.locked, "{what}: locked bytes");
-        for (before, after) in self.sums.iter().zip(&later.sums) {
-            assert_eq!(before, after, "{what}: the page at {:#x} has other bytes", before.0);
+        assert_eq!(self.readable, later.readable, "{what}: what is readable");
+        let mut at = 0;
+        for range in &self.readable {
+            for addr in range.clone().step_by(CHUNK) {
+                let len = CHUNK.min(range.end - addr);
+                let [before, after] = [self, later].map(|picture| {
+                    let mut bytes = vec![0; len];
+                    picture.bytes.read_exact_at(&mut bytes, at).expect("read a picture");
+                    bytes
+                });
+                if before != after {
+                    let i = (0..len).find(|&i| before[i] != after[i]).expect("a difference");
+                    let (was, is) = (before[i], after[i]);
+                    panic!("{what}: the byte at {:#x} was {was:#04x}, is {is:#04x}", addr + i);
+                }
+                at += len as u64;
+            }
         }
-        assert_eq!(self.sums.len(), later.sums.len(), "{what}: readable pages");
     }
 }
 
-fn sum(range: Range<usize>) -> u64 {
-    range.step_by(8).fold(0xcbf2_9ce4_8422_2325, |sum, addr| {
-        // SAFETY: the kernel has just listed the page as readable, and words are aligned.
-        let word: u64 = unsafe { ptr::read_volatile(ptr::with_exposed_provenance(addr)) };
-        (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
-    })
+/// Small enough that a buffer of it is a block of the heap.
+const CHUNK: usize = 64 << 10;
+
+/// Appends the bytes of readable memory to a file. The kernel reads them, as a load would.
+fn save(file: &File, range: Range<usize>) {
+    let mut rest = range;
+    while !rest.is_empty() {
+        let from = ptr::with_exposed_provenance(rest.start);
+        // SAFETY: the kernel has just listed the range as readable.
+        let got = unsafe { libc::write(file.as_raw_fd(), from, rest.len()) };
+        assert!(got > 0, "the bytes at {rest:#x?}: {}", io::Error::last_os_error());
+        rest.start += got as usize;
+    }
 }
 
 // ------------------------------------------------------------------------------ runs

@@ -4,6 +4,7 @@
 //! less than others cannot be undone: use it in processes of their own.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 use std::io;
 
