@@ -84,20 +84,20 @@ impl Drop for Moment {
     }
 }
 
-/// Why a range could not be covered.
+/// A range that was covered in part only: what was moved has to go back.
 #[derive(Debug)]
-pub(crate) enum Refusal {
-    Unsupported(&'static str, Option<Errno>),
-    /// It failed halfway: what was moved is in the cover, and has to go back.
-    Failed(Failed, Cover, Option<Moment>),
+pub(crate) struct Refusal {
+    pub failed: Failed,
+    pub cover: Cover,
+    pub moment: Option<Moment>,
 }
 
 impl Cover {
     /// Moves what lies at `pages` aside as `options` ask, or notes that it comes back as zeros.
     ///
     /// # Safety
-    /// The caller owns `pages` or was lent them to be mapped over, no reference into them lives, and
-    /// `layout` is what the kernel has there.
+    /// The caller owns `pages` or was lent them to be mapped over, no reference into them lives, `layout`
+    /// is what the kernel has there, and [`Moment::check`] has passed it.
     pub unsafe fn take(
         process: &'static Process,
         pages: Pages,
@@ -106,11 +106,9 @@ impl Cover {
         zeros: Zeros,
     ) -> Result<(Self, Option<Moment>), Refusal> {
         let keep = options.covered == Covered::Keep;
-        let moment = if keep && options.concurrent && layout.iter().any(|vma| !vma.shared) {
-            Some(Moment::begin(process, pages, layout)?)
-        } else {
-            None
-        };
+        // From here on, threads that touch a page of the range after it was moved wait for the alias.
+        let uffd = Moment::check(process, layout, options).ok().flatten();
+        let moment = uffd.map(|uffd| Moment { uffd, pages });
         let mut cover = Self { process, pieces: Vec::with_capacity(layout.len()) };
         for vma in layout.iter() {
             let Some(home) = Pages::known(vma.start, vma.end) else {
@@ -119,7 +117,7 @@ impl Cover {
             // SAFETY: the caller's promise, for a part of `pages`.
             match unsafe { Back::prepare(process, vma, home, keep, zeros, moment.as_ref()) } {
                 Ok(back) => cover.pieces.push(Piece { home, protection: vma.protection, back }),
-                Err(failed) => return Err(Refusal::Failed(failed, cover, moment)),
+                Err(failed) => return Err(Refusal { failed, cover, moment }),
             }
         }
         Ok((cover, moment))
@@ -401,17 +399,22 @@ impl Moment {
         }
     }
 
-    /// From here on, threads that touch a page of the range after it was moved wait for the alias.
-    fn begin(process: &'static Process, pages: Pages, layout: &Layout) -> Result<Self, Refusal> {
+    /// Whether threads can be made to wait over these mappings; why not, otherwise.
+    pub fn check(
+        process: &'static Process,
+        layout: &Layout,
+        options: TieOptions,
+    ) -> Result<Option<&'static Uffd>, (&'static str, Option<Errno>)> {
+        let keep = options.covered == Covered::Keep;
+        if !keep || !options.concurrent || layout.iter().all(|vma| vma.shared) {
+            return Ok(None);
+        }
         if layout.iter().any(|vma| !vma.shared && vma.inode != 0) {
             let why = "concurrent: the tie covers a private mapping of a file, \
                        and faults there cannot be made to wait";
-            return Err(Refusal::Unsupported(why, None));
+            return Err((why, None));
         }
-        let uffd = process.uffd().map_err(|errno| {
-            let why = "concurrent needs userfaultfd, which this process may not use";
-            Refusal::Unsupported(why, Some(errno))
-        })?;
-        Ok(Self { uffd, pages })
+        let why = "concurrent needs userfaultfd, which this process may not use";
+        process.uffd().map(Some).map_err(|errno| (why, Some(errno)))
     }
 }

@@ -78,9 +78,12 @@ impl Plan {
         }
     }
 
-    /// What the kernel has where the tie shall lie.
+    /// What the kernel has where the tie shall lie, if it can be covered as the options ask.
     fn survey(&self, shared: &Shared, state: &State) -> Result<Layout> {
-        shared.survey(state, Op::Tie, self.pages)
+        let layout = shared.survey(state, Op::Tie, self.pages)?;
+        Moment::check(shared.process, &layout, self.alias.options)
+            .map_err(|(why, errno)| Error::unsupported(Op::Tie, why, errno))?;
+        Ok(layout)
     }
 
     /// Whether `next` goes on where this one ends, in the space as in the region.
@@ -299,10 +302,7 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
     let taken = unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros) };
     let (cover, moment) = match taken {
         Ok(taken) => taken,
-        Err(keep::Refusal::Unsupported(why, errno)) => {
-            return Err(Error::unsupported(op, why, errno));
-        }
-        Err(keep::Refusal::Failed(failed, cover, moment)) => {
+        Err(keep::Refusal { failed, cover, moment }) => {
             let error = refusal(shared, op, plan, failed);
             let error = error.unwrap_or_else(|failed| classify(shared, op, pages, failed));
             undo(shared, state, plan, cover, moment);
