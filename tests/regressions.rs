@@ -1,0 +1,493 @@
+//! Defects that were there once, one test each: its name is the promise, its comment what broke it.
+//!
+//! What changes a whole process (limits, filters of system calls, lost rights, a use of all mappings)
+//! or may hang runs in a process of its own.
+
+#![allow(unsafe_code, reason = "maps, locks and filters behind the crate's back")]
+
+#[path = "common/child.rs"]
+mod child;
+mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::ptr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use common::{
+    Memory, assert_bytes, maps, mlock, mprotect, page, pages, pattern, peek, poke, region,
+};
+use libc::{MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
+use pagetie::{
+    Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions, TieSpec,
+};
+use seccomp::{Deny, When};
+
+// ------------------------------------------------------------------------------ what surrounds a test
+
+/// From here on the calls of `rules` fail. `false`, visibly, where filters cannot be had.
+fn filtered(rules: &[Deny]) -> bool {
+    let denied = seccomp::deny(rules);
+    if let Err(error) = &denied {
+        child::say(&format!("skipped: regressions: needs seccomp filters ({error})"));
+    }
+    denied.is_ok()
+}
+
+fn every(call: libc::c_long, errno: i32) -> Deny {
+    Deny { call, when: When::Always, errno }
+}
+
+/// From here on this process may lock nothing. `false`, visibly, where it still may.
+fn may_lock_no_more() -> bool {
+    const IPC_LOCK: u32 = 14;
+    const VERSION_3: u32 = 0x2008_0522;
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // The kernel's header (version, this thread) and its two words of effective, permitted, inherited.
+    let (mut header, mut rights) = ([VERSION_3, 0], [[0u32; 3]; 2]);
+    // SAFETY: the structures live through the calls and have the layout of this version.
+    let lost = unsafe {
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &none) == 0
+            && libc::syscall(libc::SYS_capget, header.as_mut_ptr(), rights.as_mut_ptr()) == 0
+            && {
+                rights[0][0] &= !(1 << IPC_LOCK);
+                libc::syscall(libc::SYS_capset, header.as_mut_ptr(), rights.as_ptr()) == 0
+            }
+    };
+    let lost = lost && mlock(Memory::private(1).all()).is_err();
+    if !lost {
+        child::say("skipped: regressions: this process keeps the right to lock memory");
+    }
+    lost
+}
+
+/// Locked memory, full. `None`, visibly, where it cannot be locked at all.
+fn locked_memory() -> Option<(Memory, Vec<u8>)> {
+    let memory = Memory::private(4);
+    let bytes = memory.fill(7);
+    if let Err(error) = mlock(memory.all()) {
+        child::say(&format!("skipped: regressions: needs locked memory ({error})"));
+        return None;
+    }
+    Some((memory, bytes))
+}
+
+/// A region of which no further writable mapping can be made.
+fn sealed_region() -> Region {
+    let region = region(1, 4);
+    let fd = region.fd().expect("a region of the crate's own").as_raw_fd();
+    // SAFETY: the descriptor is open.
+    let rc = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) };
+    assert_eq!(rc, 0, "F_SEAL_FUTURE_WRITE: {}", io::Error::last_os_error());
+    region
+}
+
+/// Single pages, mapped until the kernel refuses one more. `None`, visibly, where that is too far.
+fn fill_up() -> Option<Vec<usize>> {
+    let limit = fs::read_to_string("/proc/sys/vm/max_map_count").expect("the sysctl");
+    let limit: usize = limit.trim().parse().expect("a number");
+    if limit > 1 << 20 {
+        child::say(&format!("skipped: regressions: vm.max_map_count is {limit}, too many to fill"));
+        return None;
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets parameters of the allocator; glibc takes its own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 16 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    }
+    let mut filler = Vec::with_capacity(limit);
+    // Later allocations take these blocks, and need no mapping.
+    let blocks: Vec<Vec<u8>> = (0..128).map(|_| vec![1; 64 << 10]).collect();
+    assert!(blocks.iter().all(|block| block[0] == 1));
+    // Shared: each is an object of its own, which merges with no neighbour.
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    loop {
+        // SAFETY: maps a new page wherever the kernel likes.
+        let got = unsafe { libc::mmap(ptr::null_mut(), page(), PROT_NONE, flags, -1, 0) };
+        if got == libc::MAP_FAILED {
+            let errno = io::Error::last_os_error().raw_os_error();
+            assert_eq!(errno, Some(libc::ENOMEM), "what stops the filler");
+            return Some(filler);
+        }
+        assert!(filler.len() < filler.capacity(), "no limit was met");
+        filler.push(got.expose_provenance());
+    }
+}
+
+fn free(filler: &mut Vec<usize>, count: usize) {
+    for addr in filler.drain(filler.len() - count..) {
+        common::unmap(addr..addr + page());
+    }
+}
+
+/// Every other page can only be read: as many mappings as pages.
+fn stripes(range: Range<usize>) {
+    for addr in range.step_by(2 * page()) {
+        mprotect(addr..addr + page(), PROT_READ);
+    }
+}
+
+// ------------------------------------------------------------------------------ the kernel's list
+
+/// The list of mappings was that of the thread that had opened it, and could not be read after it.
+#[test]
+fn mappings_are_known_after_the_first_thread_to_ask_has_gone() {
+    child::lives("gone", || {
+        if !filtered(&[every(libc::SYS_ioctl, libc::ENOTTY)]) {
+            return;
+        }
+        let (space, region, tie) = thread::spawn(|| {
+            let space = Space::reserve(8 * page()).unwrap();
+            let region = region(1, 1);
+            let tie = space.tie(0, &region, .., Access::ReadOnly).unwrap();
+            (space, region, tie)
+        })
+        .join()
+        .unwrap();
+        tie.untie().unwrap();
+        space.tie(page(), &region, .., Access::ReadWrite).unwrap().untie().unwrap();
+        assert!(!space.inspect(..).unwrap().is_empty());
+
+        // The limit is told from a lack of memory by counting.
+        let many = 200;
+        let memory = Memory::private(many);
+        let (space, region) = (memory.borrow(), common::region(2, many));
+        stripes(memory.all());
+        let Some(mut filler) = fill_up() else { return };
+        free(&mut filler, many / 2);
+        let kind = space.tie(0, &region, .., Access::ReadOnly).err().map(|error| error.kind());
+        let all = filler.len();
+        free(&mut filler, all);
+        assert_eq!(kind, Some(ErrorKind::Limit));
+    });
+}
+
+/// `EPERM` of a sandbox's filter was taken for an answer, and every call failed.
+#[test]
+fn a_filter_that_refuses_every_ioctl_refuses_no_tie() {
+    child::lives("EPERM", || {
+        if !filtered(&[every(libc::SYS_ioctl, libc::EPERM)]) {
+            return;
+        }
+        let memory = Memory::private(8);
+        let bytes = memory.fill(1);
+        let (space, region) = (memory.borrow(), region(2, 8));
+        let tie = space.tie(0, &region, .., Access::ReadOnly).unwrap();
+        assert_bytes(memory.start(), &pattern(2, region.len()), "tied");
+        tie.untie().unwrap();
+        assert_bytes(memory.start(), &bytes, "untied");
+    });
+}
+
+/// Notes of one protection were joined to one mapping, which the kernel did not have, nor would move.
+#[test]
+fn without_proc_a_tie_covers_several_mappings_of_one_protection() {
+    child::lives("nothing opens", || {
+        let calls = [
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open,
+        ];
+        if !filtered(&calls.map(|call| every(call, libc::ENOENT))) {
+            return;
+        }
+        let (space, region) = (Space::reserve(3 * page()).unwrap(), region(1, 3));
+        let start = space.as_ptr().expose_provenance();
+        space.protect(.., Prot::ReadWrite).unwrap();
+        let discard = TieOptions::new(Access::ReadOnly).covered(Covered::Discard);
+        let tie = space.tie(page(), &region, ..page(), discard).unwrap();
+        poke(start, 1);
+        poke(start + 2 * page(), 3);
+        tie.untie().unwrap();
+        space.tie(0, &region, .., Access::ReadOnly).unwrap().untie().unwrap();
+        assert_eq!([peek(start), peek(start + page()), peek(start + 2 * page())], [1, 0, 3]);
+    });
+}
+
+// ------------------------------------------------------------------------------ locked memory
+
+/// The lock was asked for when the bytes were to come back; refused, they never came.
+#[test]
+fn memory_that_could_not_be_locked_again_is_not_moved() {
+    child::lives("a tie", || {
+        let Some((memory, bytes)) = locked_memory() else { return };
+        let (space, region) = (memory.borrow(), region(1, 4));
+        if may_lock_no_more() {
+            let error = space.tie(0, &region, .., Access::ReadWrite).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Os, "{error}");
+            assert!(space.ties().is_empty());
+            assert_bytes(memory.start(), &bytes, "refused");
+            drop(space);
+            assert_bytes(memory.start(), &bytes, "and left");
+        }
+    });
+    child::lives("a tie that fails", || {
+        let Some((memory, bytes)) = locked_memory() else { return };
+        let (space, region) = (memory.borrow(), sealed_region());
+        if may_lock_no_more() {
+            space.tie(0, &region, .., Access::ReadWrite).unwrap_err();
+            assert!(space.ties().is_empty());
+            assert_bytes(memory.start(), &bytes, "refused");
+        }
+    });
+}
+
+/// The last to hold the bytes could not lock them again, and freed them.
+#[test]
+fn bytes_come_back_without_a_lock_when_nobody_is_left_to_ask_again() {
+    child::lives("rights lost in between", || {
+        let Some((memory, bytes)) = locked_memory() else { return };
+        let (space, region) = (memory.borrow(), region(1, 4));
+        let tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
+        if may_lock_no_more() {
+            let error = tie.untie().unwrap_err();
+            assert!(error.tie.is_live(), "{}", error.error);
+            drop(error);
+            space.untie_all().unwrap_err();
+            drop(space);
+            assert_bytes(memory.start(), &bytes, "given up");
+        }
+    });
+}
+
+/// Zeros were laid, could not be locked, and were laid again over what was written since.
+#[test]
+fn zeros_that_cannot_be_locked_are_laid_once() {
+    child::lives("rights lost in between", || {
+        let Some((memory, _)) = locked_memory() else { return };
+        let (space, region) = (memory.borrow(), region(1, 4));
+        let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
+        let tie = space.tie(0, &region, .., how).unwrap();
+        if may_lock_no_more() {
+            let error = tie.untie().unwrap_err();
+            poke(memory.start(), 9);
+            drop(error);
+            drop(space);
+            assert_eq!(peek(memory.start()), 9, "what was written after the tie");
+        }
+    });
+}
+
+/// The tie could not be undone, and its pages stayed registered with a userfaultfd nobody answers.
+#[test]
+fn a_concurrent_tie_that_fails_leaves_nobody_waiting() {
+    child::lives("a reader", || {
+        let Some((memory, bytes)) = locked_memory() else { return };
+        let how = TieOptions::new(Access::ReadWrite).concurrent(true);
+        let (other, region) = (Memory::private(4), sealed_region());
+        match other.borrow().tie(0, &common::region(1, 4), .., how) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return child::say(&format!("skipped: regressions: {error}"));
+            }
+            made => drop(made.unwrap()),
+        }
+        let space = memory.borrow();
+        if may_lock_no_more() {
+            space.tie(0, &region, .., how).unwrap_err();
+            assert_bytes(memory.start(), &bytes, "refused");
+        }
+    });
+}
+
+// ------------------------------------------------------------------------------ regions
+
+/// Mapped, the object was as long as its mapping, and growing it took no pages.
+#[test]
+fn growing_a_region_of_huge_pages_takes_them() {
+    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
+    let (size, left) = common::huge_pages();
+    let pool = number("/proc/sys/vm/nr_hugepages").unwrap_or(0)
+        + number("/proc/sys/vm/nr_overcommit_hugepages").unwrap_or(0);
+    if left == 0 || pool > 4096 {
+        return common::skip(format!(
+            "needs a small pool of huge pages, some free ({left}/{pool})"
+        ));
+    }
+    let more = (pool + 1) * size;
+    let huge = Region::builder().huge_pages(HugePages::Require(size)).max_len(more);
+    let region = huge.build(size).unwrap();
+    let error = region.grow(more).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoMemory, "{error}");
+    assert_eq!(region.len(), size);
+}
+
+/// A size of 0 panicked, and one of 1 was taken for the default size.
+#[test]
+fn huge_page_sizes_of_0_and_1_are_told_apart() {
+    let make = |size| Region::builder().huge_pages(HugePages::Require(size)).build(common::HUGE);
+    assert_eq!(make(1).unwrap_err().kind(), ErrorKind::Unsupported);
+    match make(0) {
+        Ok(region) => assert_eq!(region.page_size(), common::huge_pages().0),
+        Err(error) => common::skip(format!("needs free huge pages ({error})")),
+    }
+}
+
+/// The length was set to each thread's in turn, so the last one cut what another had grown.
+#[test]
+fn a_file_that_several_threads_grow_is_never_cut() {
+    for round in 0..150 {
+        let file = common::memfd(&vec![1; page()]);
+        let region = Region::builder().max_len(64 * page()).from_fd(&file).unwrap();
+        let start = Barrier::new(4);
+        thread::scope(|scope| {
+            for share in 1..5 {
+                let (region, start) = (&region, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    // A region does not shrink: a thread that comes too late with less is told so.
+                    if let Err(error) = region.grow(8 * share * page()) {
+                        assert_eq!(error.kind(), ErrorKind::OutOfRange, "{error}");
+                    }
+                });
+            }
+        });
+        assert_eq!(region.len(), 32 * page());
+        assert_eq!(file.metadata().unwrap().len(), region.len() as u64, "round {round}");
+    }
+}
+
+// ------------------------------------------------------------------------------ ties
+
+/// The first end of such a tie laid zeros twice, to find out how they merge with their neighbours.
+#[test]
+fn the_first_discarding_tie_to_end_loses_no_write() {
+    for round in 0..300 {
+        // Each round needs a space that has not laid zeros yet, over memory they do not merge with.
+        let memory = Memory::accounted(8);
+        memory.fill(1);
+        let (space, region) = (memory.borrow(), Region::new(page()).unwrap());
+        let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
+        let tie = space.tie(3 * page(), &region, .., how).unwrap();
+        let word = memory.pages(3..4).start;
+        // SAFETY: aligned, mapped for the whole round, and touched by nobody in another way.
+        let word = unsafe { AtomicU64::from_ptr(ptr::with_exposed_provenance_mut(word)) };
+        let (counting, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        // The count goes on in the pages of zeros: it may start anew once, when the tie ends.
+        let anew = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let (mut last, mut anew) = (word.fetch_add(1, Ordering::Relaxed) + 1, 0);
+                counting.store(true, Ordering::Release);
+                while !stop.load(Ordering::Relaxed) {
+                    let was = word.fetch_add(1, Ordering::Relaxed);
+                    anew += usize::from(was != last);
+                    last = was + 1;
+                }
+                anew
+            });
+            while !counting.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            tie.untie().unwrap();
+            stop.store(true, Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        assert!(anew <= 1, "round {round}: writes were lost");
+    }
+}
+
+/// The kernel has such ties as one mapping, and where in it a tie begins was reckoned below zero.
+#[test]
+fn protect_goes_over_ties_that_continue_each_other() {
+    let (space, region) = (Space::reserve(16 * page()).unwrap(), region(1, 4));
+    let spec = |i| TieSpec {
+        at: i * page(),
+        region: &region,
+        range: pages(i..i + 1),
+        options: Access::ReadWrite.into(),
+    };
+    let ties = space.tie_all(&[0, 1, 2, 3].map(spec)).unwrap();
+    let start = space.as_ptr().expose_provenance();
+    space.protect(pages(0..3), Prot::Read).unwrap();
+    assert_eq!(common::perms(start..start + 4 * page()), ["r--s", "r--s", "r--s", "rw-s"]);
+    space.protect(.., Prot::ReadWrite).unwrap();
+    assert_eq!(common::perms(start..start + 4 * page()), ["rw-s"; 4]);
+    for tie in ties {
+        tie.untie().unwrap();
+    }
+}
+
+/// All of what had been covered was given the protections of now at once, in one mapping for each.
+#[test]
+#[ignore = "still so: giving the protections uses up the ballast, and the first move finds no mapping"]
+fn a_tie_of_many_protections_ends_at_the_mapping_limit() {
+    child::lives("at the limit", || {
+        let many = 200;
+        let memory = Memory::private(many);
+        let bytes = memory.fill(1);
+        let (space, region) = (memory.borrow(), region(2, many));
+        let tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
+        for i in (0..many).step_by(2) {
+            space.protect(pages(i..i + 1), Prot::Read).unwrap();
+        }
+        let Some(mut filler) = fill_up() else { return };
+        let ended = tie.untie();
+        let all = filler.len();
+        free(&mut filler, all);
+        ended.unwrap();
+        assert_bytes(memory.start(), &bytes, "untied");
+        let perms = common::perms(memory.all());
+        assert!(perms.chunks(2).all(|pair| pair == ["r--p", "rw-p"]), "{perms:?}");
+    });
+}
+
+/// Optimised builds dropped the store that copies a page, since it changes no byte.
+#[test]
+fn pages_are_copied_by_touching_them() {
+    const POPULATE_READ: u32 = libc::MADV_POPULATE_READ as u32;
+    child::lives("no advice", || {
+        let populate = |value| Deny {
+            call: libc::SYS_madvise,
+            when: When::Equal { arg: 2, mask: u32::MAX, value },
+            errno: libc::EINVAL,
+        };
+        if !filtered(&[populate(POPULATE_READ), populate(POPULATE_READ + 1)]) {
+            return;
+        }
+        let (space, region) = (Space::reserve(4 * page()).unwrap(), region(1, 4));
+        let how = TieOptions::new(Access::CopyOnWrite).prefault(Prefault::Copy);
+        let tie = space.tie(0, &region, .., how).unwrap();
+        region.write_at(0, &pattern(2, region.len())).unwrap();
+        assert_bytes(tie.as_ptr().addr(), &pattern(1, region.len()), "copied");
+    });
+}
+
+/// What the ties of a leaked space had covered stayed mapped for as long as a handle lived.
+#[test]
+fn a_leaked_space_frees_what_it_covered() {
+    use std::os::unix::fs::MetadataExt as _;
+    let memory = Memory::file(&pattern(1, 4 * page()));
+    let inode = memory.file_behind().metadata().unwrap().ino();
+    let mapped = || maps().iter().filter(|line| line.inode == inode).count();
+    let (space, region) = (memory.borrow(), region(2, 4));
+    let tie = space.tie(0, &region, .., Access::ReadOnly).unwrap();
+    assert_eq!(mapped(), 1, "kept aside");
+    space.leak();
+    assert_eq!(mapped(), 0, "nobody can bring it back");
+    assert!(!tie.is_live());
+    assert_bytes(memory.start(), &pattern(2, region.len()), "the alias stays");
+}
+
+/// Such a map cannot be made writable as the tie was, and the tie never ended.
+#[test]
+fn a_tie_made_writable_over_a_read_only_file_ends() {
+    let mut named = tempfile::NamedTempFile::new().unwrap();
+    named.write_all(&pattern(1, 4 * page())).unwrap();
+    let file = File::open(named.path()).unwrap();
+    // The file takes the place of memory that the test owns.
+    let memory = Memory::private(4);
+    common::map(memory.start(), memory.len(), PROT_READ, MAP_SHARED, Some(&file));
+    let (space, region) = (memory.borrow(), region(2, 4));
+    let tie = space.tie(0, &region, .., Access::ReadOnly).unwrap();
+    mprotect(memory.pages(0..1), PROT_READ | PROT_WRITE);
+    tie.untie().unwrap();
+    assert_bytes(memory.start(), &pattern(1, memory.len()), "untied");
+    assert_eq!(common::perms(memory.all()), ["r--s"; 4]);
+}
