@@ -179,20 +179,16 @@ impl Cover {
             let part = now.and_then(|now| now.iter().find(|part| part.0.meets(piece.home)));
             part.map(|part| part.1).filter(|&now| now != laid).unwrap_or(piece.protection)
         };
-        // What can fail fails before anything moves. But where protections would take more mappings
-        // than even the ballast has, each piece makes room for the next.
-        let mut dressed = 0;
-        for piece in &mut self.pieces {
-            match piece.dress(wanted(piece), process, insist_on_locks) {
-                Err((_, Errno::NOMEM)) if dressed > 0 => break,
-                done => done?,
-            }
-            dressed += 1;
+        // What can fail fails before anything moves. But a piece dressed is a mapping more, and the
+        // ballast must have some left for the move: from there on each piece makes room for the next.
+        const AHEAD: usize = 8;
+        for piece in self.pieces.iter_mut().take(AHEAD) {
+            piece.dress(wanted(piece), process, insist_on_locks)?;
         }
         let mut done = 0;
         let mut result = Ok(());
         for (index, piece) in self.pieces.iter_mut().enumerate() {
-            if index >= dressed {
+            if index >= AHEAD {
                 result = piece.dress(wanted(piece), process, insist_on_locks);
                 if result.is_err() {
                     break;

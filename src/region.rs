@@ -160,7 +160,8 @@ impl Region {
     /// - [`ErrorKind::NoMemory`](crate::ErrorKind::NoMemory): no huge page left.
     ///
     /// # Threads
-    /// Any number may grow it at once; it ends at the longest.
+    /// Any number may grow it at once, and it ends at the longest; who comes late with less is told that it
+    /// is longer already.
     ///
     /// # Source
     /// ftruncate(2); of what may be shortened, fallocate(2), which never shortens.

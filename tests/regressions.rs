@@ -416,7 +416,6 @@ fn protect_goes_over_ties_that_continue_each_other() {
 
 /// All of what had been covered was given the protections of now at once, in one mapping for each.
 #[test]
-#[ignore = "still so: giving the protections uses up the ballast, and the first move finds no mapping"]
 fn a_tie_of_many_protections_ends_at_the_mapping_limit() {
     child::lives("at the limit", || {
         let many = 200;
