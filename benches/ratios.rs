@@ -1,0 +1,265 @@
+//! The same questions as the other benches, asked so that the ratios hold on a noisy machine:
+//! pagetie and what it is measured by take turns in short batches, each round gives one ratio, and
+//! the median over the rounds counts. Everything is done in three passes over freshly mapped
+//! memory; the middle pass is shown, the others stand in parentheses.
+//!
+//! Prints Markdown for docs/BENCHMARKS.md: `cargo bench --bench ratios [-- PART OF A QUESTION]`.
+//! Without `--bench` (as `cargo test --benches` starts it) everything runs once.
+
+mod bare;
+mod contest;
+
+use contest::{Contender, Contest, Goal, copy, scan, size_name, verbs};
+use std::{
+    env, fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let has = |flag| arguments.iter().any(|argument| argument == flag);
+    let effort = if has("--bench") && !has("--test") { FULL } else { ONCE };
+    let asked = |question: &str| {
+        let mut words = arguments.iter().filter(|a| !a.starts_with('-')).peekable();
+        words.peek().is_none() || words.any(|word| question.contains(word.as_str()))
+    };
+
+    print_machine();
+    print_contests(effort, &asked);
+    print_calls(effort, &asked);
+    print_scans(effort, &asked);
+}
+
+/// How much to do.
+#[derive(Clone, Copy)]
+struct Effort {
+    passes: usize,
+    /// Rounds of one pass, where the time allows so many.
+    rounds: usize,
+    fewest_rounds: usize,
+    /// What one contest may take in one pass.
+    time: Duration,
+    /// What one contender may take in one round.
+    batch: Duration,
+}
+
+const FULL: Effort = Effort {
+    passes: 3,
+    rounds: 400,
+    fewest_rounds: 15,
+    time: Duration::from_secs(5),
+    batch: Duration::from_micros(300),
+};
+const ONCE: Effort =
+    Effort { passes: 1, rounds: 1, fewest_rounds: 1, time: Duration::ZERO, batch: Duration::ZERO };
+
+/// Nanoseconds that each contender needs for doing its thing once, round by round.
+fn take_turns(contenders: &mut [&mut Contender], effort: Effort) -> Vec<Vec<f64>> {
+    let start = Instant::now();
+    let times: Vec<u64> = contenders
+        .iter_mut()
+        .map(|contender| {
+            // The first is for warming up.
+            let once = (effort.rounds > 1).then(|| contender.run(1).min(contender.run(1)));
+            let once = once.unwrap_or_default().as_nanos().max(1);
+            (effort.batch.as_nanos() / once).clamp(1, 100_000) as u64
+        })
+        .collect();
+    let mut taken = vec![Vec::new(); contenders.len()];
+    for round in 0..effort.rounds {
+        if round >= effort.fewest_rounds && start.elapsed() > effort.time {
+            break;
+        }
+        // Who goes first changes, so that a drift of the machine falls on all of them.
+        for turn in 0..contenders.len() {
+            let who = (round + turn) % contenders.len();
+            let time = contenders[who].run(times[who]);
+            taken[who].push(time.as_nanos() as f64 / times[who] as f64);
+        }
+    }
+    taken
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// The median of one pass, and of all passes.
+struct Passes(Vec<f64>);
+
+impl Passes {
+    fn middle(&self) -> f64 {
+        median(self.0.clone())
+    }
+
+    /// "1.12 (1.11 - 1.14)"
+    fn shown(&self) -> String {
+        let low = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = self.0.iter().copied().fold(0.0, f64::max);
+        format!("{:.2} ({low:.2} - {high:.2})", self.middle())
+    }
+}
+
+/// The median over the rounds of `a / b`.
+fn ratio(a: &[f64], b: &[f64]) -> f64 {
+    median(a.iter().zip(b).map(|(a, b)| a / b).collect())
+}
+
+/// One row of the first table, filled pass by pass.
+struct Row {
+    question: String,
+    against: &'static str,
+    goal: Goal,
+    other: Passes,
+    ours: Passes,
+    ratio: Passes,
+}
+
+fn print_contests(effort: Effort, asked: &dyn Fn(&str) -> bool) {
+    let mut rows: Vec<Row> = Vec::new();
+    for _ in 0..effort.passes {
+        let mut row = 0;
+        let questions = verbs::all().into_iter().chain(copy::all());
+        for question in questions.filter(|question| asked(&question.name)) {
+            let Contest { mut ours, mut others } = question.contest();
+            let mut contenders = vec![&mut ours];
+            contenders.extend(others.iter_mut().map(|(other, _)| other));
+            let taken = take_turns(&mut contenders, effort);
+            for (k, (other, goal)) in others.iter().enumerate() {
+                if rows.len() == row {
+                    rows.push(Row {
+                        question: question.name.clone(),
+                        against: other.name,
+                        goal: *goal,
+                        other: Passes(Vec::new()),
+                        ours: Passes(Vec::new()),
+                        ratio: Passes(Vec::new()),
+                    });
+                }
+                rows[row].other.0.push(median(taken[k + 1].clone()));
+                rows[row].ours.0.push(median(taken[0].clone()));
+                rows[row].ratio.0.push(match goal {
+                    Goal::Speed(_) => ratio(&taken[k + 1], &taken[0]),
+                    Goal::Time(_) | Goal::None => ratio(&taken[0], &taken[k + 1]),
+                });
+                row += 1;
+            }
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    println!("| question | against | that, ns | pagetie, ns | ratio | goal | |");
+    println!("|---|---|--:|--:|--:|--:|---|");
+    for Row { question, against, goal, other, ours, ratio } in rows {
+        let result = |met| if met { "met" } else { "missed" };
+        let (unit, goal, result) = match goal {
+            Goal::Time(most) => ("x", format!("<= {most:.2}x"), result(ratio.middle() <= most)),
+            Goal::Speed(least) => {
+                ("x its speed", format!(">= {least:.2}x"), result(ratio.middle() >= least))
+            }
+            Goal::None => ("x", String::new(), ""),
+        };
+        println!(
+            "| {question} | {against} | {:.0} | {:.0} | {}{unit} | {goal} | {result} |",
+            other.middle(),
+            ours.middle(),
+            ratio.shown(),
+        );
+    }
+    println!();
+}
+
+fn print_calls(effort: Effort, asked: &dyn Fn(&str) -> bool) {
+    if !asked("calls") {
+        return;
+    }
+    let mut names = Vec::new();
+    let mut times: Vec<Passes> = Vec::new();
+    for _ in 0..effort.passes {
+        let mut calls = verbs::calls(64 << 10);
+        let taken = take_turns(&mut calls.iter_mut().collect::<Vec<_>>(), effort);
+        names = calls.iter().map(|call| call.name).collect();
+        times.resize_with(taken.len(), || Passes(Vec::new()));
+        for (times, taken) in times.iter_mut().zip(taken) {
+            times.0.push(median(taken));
+        }
+    }
+    println!("| calls | {} |", names.join(" | "));
+    println!("|---|{}", "--:|".repeat(names.len()));
+    let times: Vec<String> = times.iter().map(|times| in_units(times.middle())).collect();
+    println!("| 64 KiB | {} |", times.join(" | "));
+    println!();
+}
+
+fn print_scans(effort: Effort, asked: &dyn Fn(&str) -> bool) {
+    let sizes: Vec<usize> = scan::sizes()
+        .into_iter()
+        .filter(|len| asked(&format!("scan, {}", size_name(*len))))
+        .collect();
+    if sizes.is_empty() {
+        return;
+    }
+    println!(
+        "| bytes | {} | tie + scan / mapped | memcpy + scan / tie + scan |",
+        scan::NAMES.join(" | ")
+    );
+    println!("|--:|{}--:|--:|", "--:|".repeat(scan::NAMES.len()));
+    for len in sizes {
+        let mut times: Vec<Passes> = scan::NAMES.iter().map(|_| Passes(Vec::new())).collect();
+        let (mut slower, mut faster) = (Passes(Vec::new()), Passes(Vec::new()));
+        for _ in 0..effort.passes {
+            let mut all = scan::contenders(len);
+            let taken = take_turns(&mut all.iter_mut().collect::<Vec<_>>(), effort);
+            for (times, taken) in times.iter_mut().zip(&taken) {
+                times.0.push(median(taken.clone()));
+            }
+            let [mapped, memcpy, tie, ..] = &taken[..] else { unreachable!("as NAMES says") };
+            slower.0.push(ratio(tie, mapped));
+            faster.0.push(ratio(memcpy, tie));
+        }
+        let times: Vec<String> = times.iter().map(|times| in_units(times.middle())).collect();
+        println!(
+            "| {} | {} | {}x | {}x |",
+            size_name(len),
+            times.join(" | "),
+            slower.shown(),
+            faster.shown()
+        );
+    }
+    println!();
+}
+
+/// "1.70 us"
+fn in_units(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.2} us", ns / 1e3),
+        ns => format!("{:.2} ms", ns / 1e6),
+    }
+}
+
+/// What the numbers were measured on.
+fn print_machine() {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|_| "unknown".into());
+    let line = |path: &str| read(path).trim().to_owned();
+    let ask = |command: &str, argument: &str| {
+        let output = Command::new(command).arg(argument).output().ok();
+        let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
+        text.map_or("unknown".into(), |text| text.trim().to_owned())
+    };
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("- date: {}", ask("date", "+%F"));
+    println!("- kernel: {}, {}", line("/proc/sys/kernel/osrelease"), env::consts::ARCH);
+    println!("- CPU: {}, {cpus} in use", model.map_or("unknown", |(_, name)| name));
+    println!("- page size: {} bytes", pagetie::page::size());
+    let huge = |file| line(&format!("/sys/kernel/mm/transparent_hugepage/{file}"));
+    println!("- huge pages: enabled {}; shmem {}", huge("enabled"), huge("shmem_enabled"));
+    println!("- rustc: {}", ask("rustc", "--version"));
+    println!("- load: {}", line("/proc/loadavg"));
+    println!();
+}
