@@ -94,6 +94,7 @@ pub(crate) enum Op {
     Region,
     Grow,
     Prefetch,
+    Collapse,
     RegionDiscard,
     Read,
     Write,
@@ -116,6 +117,7 @@ impl Op {
             Op::Region => "region",
             Op::Grow => "grow",
             Op::Prefetch => "prefetch",
+            Op::Collapse => "collapse",
             Op::RegionDiscard => "discard of the region",
             Op::Read => "read",
             Op::Write => "write",
@@ -376,6 +378,49 @@ impl Error {
     /// Which item of a list was refused ([`Space::tie_all`](crate::Space::tie_all)).
     pub fn index(&self) -> Option<usize> {
         self.index.map(|index| index as usize)
+    }
+}
+
+/// An error's numbers, as `pagetie_error` has them; 0 where there is none.
+#[cfg(feature = "capi")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Numbers {
+    pub value: usize,
+    pub value_end: usize,
+    pub other: usize,
+    pub other_end: usize,
+}
+
+#[cfg(feature = "capi")]
+impl Error {
+    /// The numbers for C: `[value, value_end)` is what was asked, `[other, other_end)` what it met; of a
+    /// misaligned value the value and the page size, of the mapping limit the count and the limit.
+    pub(crate) fn numbers(&self) -> Numbers {
+        match self.detail {
+            Detail::Misaligned { value, page, .. } => {
+                let value_end = self.range().map_or(0, |range| range.end);
+                Numbers { value, value_end, other: page, other_end: 0 }
+            }
+            Detail::Limit { count, limit, .. } => {
+                Numbers { value: count, other: limit, ..Numbers::default() }
+            }
+            Detail::OutOfRange { asked, limit, .. } => {
+                Numbers { value: asked.start, value_end: asked.end, other: 0, other_end: limit }
+            }
+            Detail::Shorter { asked, len } => {
+                Numbers { value: asked.start, value_end: asked.end, other: 0, other_end: len }
+            }
+            _ => {
+                let (asked, other) =
+                    (self.range().unwrap_or(0..0), self.other_range().unwrap_or(0..0));
+                Numbers {
+                    value: asked.start,
+                    value_end: asked.end,
+                    other: other.start,
+                    other_end: other.end,
+                }
+            }
+        }
     }
 }
 

@@ -91,6 +91,8 @@ mod ballast;
 mod beliefs;
 mod discard;
 mod error;
+#[cfg(feature = "capi")]
+mod ffi;
 mod inspect;
 mod keep;
 mod ledger;

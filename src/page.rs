@@ -184,6 +184,11 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    #[cfg(feature = "capi")]
+    pub const fn new(start: usize, len: usize) -> Self {
+        Self { start, len: Some(len) }
+    }
+
     /// Of a Rust range, `end` standing for an open end.
     pub fn of(range: &impl RangeBounds<usize>, end: usize) -> Self {
         let start = match range.start_bound() {

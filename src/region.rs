@@ -265,6 +265,37 @@ impl Region {
         self.punch(pages).map_err(|errno| Error::os(op, Call::Fallocate, errno, pages.into()))
     }
 
+    /// Makes huge pages of the memory that the region has, where the kernel does that without privilege,
+    /// and returns how many bytes are huge now. Best effort: what cannot become huge stays as it is.
+    ///
+    /// Works in blocks of 2 MiB of the host view that were written before. A region of huge pages is all
+    /// huge already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Ended`](crate::ErrorKind::Ended): hidden from fork, in a child.
+    ///
+    /// # Source
+    /// madvise(2) `MADV_COLLAPSE`, Linux 6.1; nothing becomes huge before.
+    #[doc(alias = "MADV_COLLAPSE")]
+    pub fn collapse(&self) -> Result<usize> {
+        const BLOCK: usize = 2 << 20;
+        self.check_fork(Op::Collapse)?;
+        if self.is_huge() {
+            return Ok(self.len());
+        }
+        let view = self.view_pages();
+        let first = page::round_up(view.start(), BLOCK).unwrap_or(view.end());
+        let end = page::round_down(view.start() + self.len(), BLOCK);
+        let mut huge = 0;
+        for block in (first..end).step_by(BLOCK) {
+            // SAFETY: a block of the view, which stays mapped as long as `self`; no byte changes.
+            if unsafe { sys::advise(block, BLOCK, Advice::Collapse) }.is_ok() {
+                huge += BLOCK;
+            }
+        }
+        Ok(huge)
+    }
+
     /// Whether [`Region::discard`] is allowed at all.
     pub(crate) fn check_discard(&self, op: Op, asked: Span) -> Result<()> {
         if self.inner.read_only {
@@ -296,11 +327,21 @@ impl Region {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange). Reading no bytes is fine anywhere in
     /// the region.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<()> {
-        self.check_bytes(Op::Read, offset, into.len())?;
+        // SAFETY: `into` is exclusive and writable, and no safe reference into a view exists that it could
+        // overlap.
+        unsafe { self.read_to(offset, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// [`Region::read_at`] into memory that need not be initialised.
+    ///
+    /// # Safety
+    /// `[to, to + len)` is writable, the caller's own, and not in this region's view.
+    pub(crate) unsafe fn read_to(&self, offset: usize, to: *mut u8, len: usize) -> Result<()> {
+        self.check_bytes(Op::Read, offset, len)?;
         let from = self.as_ptr().wrapping_add(offset);
-        // SAFETY: the range lies in the view, which is mapped readable as long as `self`; `into` is
-        // exclusive, and no safe reference into a view exists that it could overlap.
-        unsafe { sys::load(from, into.as_mut_ptr(), into.len()) };
+        // SAFETY: the range lies in the view, which is mapped readable as long as `self`; the rest is the
+        // caller's promise.
+        unsafe { sys::load(from, to, len) };
         Ok(())
     }
 
@@ -310,12 +351,26 @@ impl Region {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange),
     /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly).
     pub fn write_at(&self, offset: usize, from: &[u8]) -> Result<()> {
-        self.check_bytes(Op::Write, offset, from.len())?;
-        self.check_writable(Op::Write, offset, from.len())?;
+        // SAFETY: `from` is readable, and no safe reference into a view exists that it could be.
+        unsafe { self.write_from(offset, from.as_ptr(), from.len()) }
+    }
+
+    /// [`Region::write_at`] from a raw pointer.
+    ///
+    /// # Safety
+    /// `[from, from + len)` is readable, and not in this region's view.
+    pub(crate) unsafe fn write_from(
+        &self,
+        offset: usize,
+        from: *const u8,
+        len: usize,
+    ) -> Result<()> {
+        self.check_bytes(Op::Write, offset, len)?;
+        self.check_writable(Op::Write, offset, len)?;
         let to = self.as_ptr().wrapping_add(offset);
         // SAFETY: the range lies in the view, which is mapped writable as long as `self` (it is not
         // read-only); other accesses to it are atomic or promised not to race.
-        unsafe { sys::store(from.as_ptr(), to, from.len()) };
+        unsafe { sys::store(from, to, len) };
         Ok(())
     }
 

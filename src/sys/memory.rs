@@ -181,6 +181,8 @@ pub(crate) unsafe fn protect(addr: usize, len: usize, protection: Protection) ->
 /// What [`advise`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advice {
+    /// Makes a huge page of the range now. Linux 6.1.
+    Collapse,
     /// The child of a fork does not get these addresses.
     DontFork,
     /// Private changes go: zeros or the file's bytes show again. `EINVAL` on locked memory.
@@ -207,6 +209,9 @@ pub(crate) enum Advice {
 /// madvise(2).
 pub(crate) unsafe fn advise(addr: usize, len: usize, advice: Advice) -> Result<()> {
     let advice = match advice {
+        // rustix has no name for it, and its advice is a closed enum.
+        // SAFETY: the caller's promise is that of this function.
+        Advice::Collapse => return unsafe { madvise_raw(addr, len, libc::MADV_COLLAPSE) },
         Advice::DontFork => mm::Advice::LinuxDontFork,
         Advice::DontNeed => mm::Advice::LinuxDontNeed,
         Advice::DontNeedLocked => mm::Advice::LinuxDontneedLocked,
@@ -217,6 +222,16 @@ pub(crate) unsafe fn advise(addr: usize, len: usize, advice: Advice) -> Result<(
     };
     // SAFETY: the caller's promise is that of this function.
     unsafe { mm::madvise(ptr(addr), len, advice) }.map_err(Errno::from)
+}
+
+/// # Safety
+/// As [`advise`].
+unsafe fn madvise_raw(addr: usize, len: usize, advice: libc::c_int) -> Result<()> {
+    // SAFETY: the caller's promise is that of this function.
+    match unsafe { libc::madvise(ptr(addr), len, advice) } {
+        0 => Ok(()),
+        _ => Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))),
+    }
 }
 
 /// Touches every page, for kernels without `MADV_POPULATE_*` (before 5.14).

@@ -1,0 +1,294 @@
+//! `pagetie_region_*`.
+
+use super::options::pagetie_region_options;
+use super::{
+    Failure, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
+};
+use crate::page::Extent;
+use crate::{Region, RegionBuilder};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+
+/// Pages that can be tied: a memory object and one host view of it that never moves.
+#[derive(Debug)]
+pub struct pagetie_region(pub(super) Region);
+
+/// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
+///
+/// `len` is a multiple of the page size, not 0; no memory is taken before it is touched.
+///
+/// Returns NULL, MISALIGNED, EMPTY, INVALID, NO_MEMORY, LIMIT, UNSUPPORTED (no such huge pages), OS.
+/// Release it with pagetie_region_free. Since 0.1; Linux 5.14.
+///
+/// # Safety
+/// Pointers are NULL or as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_new(
+    len: usize,
+    options: *const pagetie_region_options,
+    out: *mut *mut pagetie_region,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_new", error, || {
+        let out = output(out, "out")?;
+        // SAFETY: the caller's promise.
+        let region = unsafe { options::region(options)? }.build(len)?;
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { give(out, pagetie_region(region)) };
+        Ok(())
+    })
+}
+
+/// Makes a region of the whole object behind a descriptor: a memfd of another process, or a file. The
+/// descriptor is duplicated, and still yours.
+///
+/// A file that somebody shortens meanwhile raises SIGBUS where its bytes were. Regions made by
+/// pagetie_region_new cannot be shortened.
+///
+/// Returns NULL, INVALID, EMPTY (no bytes), UNSUPPORTED (not a regular file), NO_MEMORY, LIMIT, OS.
+/// Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_from_fd(
+    fd: c_int,
+    options: *const pagetie_region_options,
+    out: *mut *mut pagetie_region,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_from_fd", error, || {
+        let out = output(out, "out")?;
+        // SAFETY: the caller's promise.
+        let builder = unsafe { options::region(options)? };
+        if fd < 0 {
+            return Err(Failure::Invalid("fd", i64::from(fd), None));
+        }
+        // SAFETY: not -1; a number that is no open descriptor is answered with EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let region = builder.from_fd(fd)?;
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { give(out, pagetie_region(region)) };
+        Ok(())
+    })
+}
+
+/// Makes a region of a file, open for reading and writing where permissions allow that, else for
+/// reading. Its length is the file's; the last page may be partial.
+///
+/// Returns as pagetie_region_from_fd; OS with the errno of open(2). Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_open(
+    path: *const c_char,
+    options: *const pagetie_region_options,
+    out: *mut *mut pagetie_region,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_open", error, || {
+        if path.is_null() {
+            return Err(Failure::Null("path"));
+        }
+        let out = output(out, "out")?;
+        // SAFETY: the caller's promise.
+        let builder: RegionBuilder = unsafe { options::region(options)? };
+        // SAFETY: not NULL, and NUL-terminated by the caller's promise.
+        let path = unsafe { CStr::from_ptr(path) };
+        let region = builder.open(OsStr::from_bytes(path.to_bytes()))?;
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { give(out, pagetie_region(region)) };
+        Ok(())
+    })
+}
+
+/// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
+///
+/// # Safety
+/// NULL, or a region that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_free(region: *mut pagetie_region) {
+    if !region.is_null() {
+        // SAFETY: made by `give`, and not freed by the caller's promise.
+        let region = unsafe { Box::from_raw(region) };
+        quietly((), move || drop(region));
+    }
+}
+
+/// Its length in bytes; 0 of NULL. Since 0.1.
+///
+/// # Safety
+/// NULL, or a live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_len(region: *const pagetie_region) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { region.as_ref() }.map_or(0, |region| region.0.len())
+}
+
+/// The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since 0.1.
+///
+/// # Safety
+/// NULL, or a live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_page_size(region: *const pagetie_region) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { region.as_ref() }.map_or(0, |region| region.0.page_size())
+}
+
+/// The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while the
+/// region is tied anywhere: the compiler does not know that the bytes have two addresses. Since 0.1.
+///
+/// # Safety
+/// NULL, or a live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_data(region: *const pagetie_region) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { region.as_ref() }.map_or(std::ptr::null_mut(), |region| region.0.as_ptr().cast())
+}
+
+/// The memory object's descriptor, still owned by the region, to hand to another process; -1: it has
+/// none. Since 0.1.
+///
+/// # Safety
+/// NULL, or a live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_fd(region: *const pagetie_region) -> c_int {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the caller's promise.
+    unsafe { region.as_ref() }.and_then(|region| region.0.fd()).map_or(-1, |fd| fd.as_raw_fd())
+}
+
+/// Copies bytes out. While somebody writes them the copy may tear between bytes; it never invents one.
+///
+/// Returns NULL, OUT_OF_RANGE; ENDED for a region hidden from fork in a child. Since 0.1.
+///
+/// # Safety
+/// A live region; `into` has room for `len` bytes, which do not lie in tied memory of this region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_read(
+    region: *const pagetie_region,
+    offset: usize,
+    into: *mut c_void,
+    len: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_read", error, || {
+        // SAFETY: the caller's promise.
+        let region = unsafe { handle(region, "region")? };
+        if into.is_null() {
+            return Err(Failure::Null("into"));
+        }
+        // SAFETY: the caller's promise: room for `len` bytes, which need not be initialised.
+        Ok(unsafe { region.0.read_to(offset, into.cast(), len)? })
+    })
+}
+
+/// Copies bytes in. See pagetie_region_read.
+///
+/// Returns NULL, OUT_OF_RANGE, READ_ONLY, ENDED. Since 0.1.
+///
+/// # Safety
+/// A live region; `from` has `len` readable bytes, which do not lie in tied memory of this region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_write(
+    region: *const pagetie_region,
+    offset: usize,
+    from: *const c_void,
+    len: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_write", error, || {
+        // SAFETY: the caller's promise.
+        let region = unsafe { handle(region, "region")? };
+        if from.is_null() {
+            return Err(Failure::Null("from"));
+        }
+        // SAFETY: the caller's promise: `len` readable bytes.
+        Ok(unsafe { region.0.write_from(offset, from.cast(), len)? })
+    })
+}
+
+/// Makes the region longer, up to `max_len` of its options. The new bytes are zeros, the view stays where
+/// it is, and ties are not affected.
+///
+/// Returns NULL, MISALIGNED, OUT_OF_RANGE (past max_len, or shorter than it is), READ_ONLY, NO_MEMORY,
+/// ENDED, OS. Since 0.1.
+///
+/// # Safety
+/// A live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_grow(
+    region: *const pagetie_region,
+    new_len: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_grow", error, || {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { handle(region, "region")? }.0.grow(new_len)?)
+    })
+}
+
+/// Makes huge pages of the region's memory where the kernel does that; best effort. `huge_bytes`, which
+/// may be NULL, gets how many bytes are huge now.
+///
+/// Returns NULL; UNSUPPORTED until a later version. Since 0.1; Linux 6.1.
+///
+/// # Safety
+/// A live region; `huge_bytes` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_collapse(
+    region: *const pagetie_region,
+    huge_bytes: *mut usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_collapse", error, || {
+        // SAFETY: the caller's promise.
+        let collapsed = unsafe { handle(region, "region")? }.0.collapse()?;
+        if !huge_bytes.is_null() {
+            // SAFETY: not NULL, so writable by the caller's promise.
+            unsafe { huge_bytes.write(collapsed) };
+        }
+        Ok(())
+    })
+}
+
+/// Brings pages into memory, those of a file from disk. The range need not be aligned.
+///
+/// Returns NULL, EMPTY, OUT_OF_RANGE, ENDED, OS. Since 0.1.
+///
+/// # Safety
+/// A live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_prefetch(
+    region: *const pagetie_region,
+    offset: usize,
+    len: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_prefetch", error, || {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { handle(region, "region")? }.0.prefetch_extent(Extent::new(offset, len))?)
+    })
+}
+
+/// The bytes read zero from now on, through the host view and every tie, and their memory goes back.
+/// Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
+///
+/// Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, OS. Since 0.1.
+///
+/// # Safety
+/// A live region.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_discard(
+    region: *const pagetie_region,
+    offset: usize,
+    len: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_discard", error, || {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { handle(region, "region")? }.0.discard_extent(Extent::new(offset, len))?)
+    })
+}
