@@ -181,7 +181,8 @@ pub unsafe extern "C" fn pagetie_region_read(
             return Err(Failure::Null("into"));
         }
         // SAFETY: the caller's promise: room for `len` bytes, which need not be initialised.
-        Ok(unsafe { region.0.read_to(offset, into.cast(), len)? })
+        unsafe { region.0.read_to(offset, into.cast(), len) }?;
+        Ok(())
     })
 }
 
@@ -206,7 +207,8 @@ pub unsafe extern "C" fn pagetie_region_write(
             return Err(Failure::Null("from"));
         }
         // SAFETY: the caller's promise: `len` readable bytes.
-        Ok(unsafe { region.0.write_from(offset, from.cast(), len)? })
+        unsafe { region.0.write_from(offset, from.cast(), len) }?;
+        Ok(())
     })
 }
 

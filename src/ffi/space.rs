@@ -84,7 +84,7 @@ fn check_list<T>(
     output(count, "count")?;
     if capacity > 0 {
         output(into, "into")?;
-        if item_size == 0 || item_size > isize::MAX as usize / capacity {
+        if item_size == 0 || item_size.checked_mul(capacity).is_none() {
             return Err(Failure::Invalid("item_size", item_size as i64, None));
         }
     }
@@ -206,7 +206,8 @@ pub unsafe extern "C" fn pagetie_space_grown_to(
         let space = unsafe { handle(space, "space")? };
         let start = output(memory_start, "memory_start")?.cast();
         // SAFETY: the promises are the caller's.
-        Ok(unsafe { space.0.grown_to(start, memory_len)? })
+        unsafe { space.0.grown_to(start, memory_len) }?;
+        Ok(())
     })
 }
 
