@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::{Access, Covered, HugePages, Prefault, Prot, Region, RegionBuilder, TieOptions};
 use std::ffi::{CStr, c_char};
+use std::mem::{MaybeUninit, offset_of};
 
 /// What a tie may do, for its whole life.
 #[repr(C)]
@@ -143,17 +144,48 @@ const _: () = assert!(size_of::<pagetie_tie_options>() == 24);
 /// A struct that begins with its size, whose fields may all be zero, and which has no padding.
 ///
 /// # Safety
-/// `repr(C)`, the first field is `size: usize`, and all zeros is a value of it.
-unsafe trait SizeFirst: Copy {}
+/// `repr(C)`, the first field is `size: usize`, any bytes are a value of it, and `STARTS` are where the
+/// fields begin, in order.
+unsafe trait SizeFirst: Copy {
+    const STARTS: &[usize];
+}
 
-// SAFETY: see the struct: its size first; a NULL pointer and integers.
-unsafe impl SizeFirst for pagetie_region_options {}
+// SAFETY: see the struct: its size first; then integers and a pointer.
+unsafe impl SizeFirst for pagetie_region_options {
+    const STARTS: &[usize] = &[
+        offset_of!(Self, size),
+        offset_of!(Self, name),
+        offset_of!(Self, huge_pages),
+        offset_of!(Self, hide_from_fork),
+        offset_of!(Self, huge_page_size),
+        offset_of!(Self, max_len),
+        offset_of!(Self, prefault),
+        offset_of!(Self, allow_discard),
+        offset_of!(Self, read_only),
+        offset_of!(Self, reserved),
+    ];
+}
 // SAFETY: see the struct: its size first, then integers.
-unsafe impl SizeFirst for pagetie_space_options {}
+unsafe impl SizeFirst for pagetie_space_options {
+    const STARTS: &[usize] =
+        &[offset_of!(Self, size), offset_of!(Self, allow_heap), offset_of!(Self, reserved)];
+}
 // SAFETY: see the struct: its size first, then integers.
-unsafe impl SizeFirst for pagetie_tie_options {}
+unsafe impl SizeFirst for pagetie_tie_options {
+    const STARTS: &[usize] = &[
+        offset_of!(Self, size),
+        offset_of!(Self, covered),
+        offset_of!(Self, prefault),
+        offset_of!(Self, concurrent),
+        offset_of!(Self, reserved),
+    ];
+}
 
-/// Copies an options struct in: fields past the caller's size are zero, and bytes past ours must be.
+/// No options struct of any version is longer: a `size` beyond it was never set.
+const LONGEST: usize = 1024;
+
+/// Copies an options struct in: fields that do not end within the caller's size are zero, and bytes past
+/// ours must be.
 ///
 /// # Safety
 /// NULL, or a struct of as many readable bytes as its first field says.
@@ -163,25 +195,24 @@ unsafe fn read<T: SizeFirst>(options: *const T) -> Result<Option<T>, Failure> {
     }
     // SAFETY: the caller's promise: it begins with its size.
     let size = unsafe { options.cast::<usize>().read_unaligned() };
-    if size < size_of::<usize>() {
+    if !(size_of::<usize>()..=LONGEST).contains(&size) {
         return Err(Failure::Invalid("options->size", size as i64, None));
     }
-    let known = size.min(size_of::<T>());
     let bytes = options.cast::<u8>();
-    for i in known..size {
+    for i in size_of::<T>()..size {
         // SAFETY: the caller's promise: `size` bytes are readable.
         if unsafe { bytes.add(i).read() } != 0 {
-            return Err(Failure::Invalid(
-                "options: a byte of a field unknown here",
-                i as i64,
-                None,
-            ));
+            let name = "options: a byte of a field unknown here";
+            return Err(Failure::Invalid(name, i as i64, None));
         }
     }
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // Without padding a field ends where the next begins. Half a pointer is none.
+    let ends = T::STARTS.iter().skip(1).chain([&size_of::<T>()]);
+    let known = ends.copied().filter(|&end| end <= size).max().unwrap_or(0);
+    let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: `known` bytes are readable there and fit here.
     unsafe { bytes.copy_to_nonoverlapping(value.as_mut_ptr().cast::<u8>(), known) };
-    // SAFETY: all zeros is a value, by `SizeFirst`, and any bytes of integers and pointers are.
+    // SAFETY: any bytes are a value of it, by `SizeFirst`.
     Ok(Some(unsafe { value.assume_init() }))
 }
 
