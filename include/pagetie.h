@@ -7,12 +7,15 @@
  *   still be freed.
  * const handle = may be used by several threads at once; non-const = this call must be the only one on
  *   that handle.
+ * Pointers: NULL where one is needed is PAGETIE_NULL, never a crash. Any other must be good: a handle
+ *   that was not freed, a struct of as many bytes as its size says, a string with its NUL, arrays with
+ *   as many places as are named beside them.
  * Status: 0 is success. Outputs and *out are written on success only. A refused call has changed nothing.
+ *   `error` may be NULL, is filled in on failure, and left alone on success.
  * Structs: set `size` to sizeof; use the _INIT macros. Shorter: fields we do not see take their defaults.
  *   Longer: bytes we do not know must be zero in options (else PAGETIE_INVALID), and are left alone in
  *   pagetie_error. No struct has padding.
  * Ranges are half open. `at` is bytes into a space, `offset` bytes into a region, `len` bytes. */
-
 #ifndef PAGETIE_H
 #define PAGETIE_H
 
@@ -24,354 +27,195 @@
 #define PAGETIE_VERSION_MINOR 1
 #define PAGETIE_VERSION_PATCH 0
 
-/*
- What a call came to. 0 is success. Values are never reused; new ones may join at the end.
- */
+/// What a call came to. 0 is success. Values are never reused; new ones may join at the end.
 typedef enum pagetie_status {
-  /*
-   Success.
-   */
+  /// Success.
   PAGETIE_OK = 0,
-  /*
-   A pointer that is needed was NULL.
-   */
+  /// A pointer that is needed was NULL.
   PAGETIE_NULL = 1,
-  /*
-   An address, offset or length is not a multiple of the page size. error: value, other = page size.
-   */
+  /// An address, offset or length is not a multiple of the page size. error: value, other = page size.
   PAGETIE_MISALIGNED = 2,
-  /*
-   The range ends past the space or region. error: [value, value_end) asked, other_end = the end.
-   */
+  /// The range ends past the space or region. error: [value, value_end) asked, other_end = the end.
   PAGETIE_OUT_OF_RANGE = 3,
-  /*
-   The range meets a live tie, a region's own host view, or memory of another live space. error:
-   [value, value_end) meets [other, other_end).
-   */
+  /// The range meets a live tie, a region's own host view, or memory of another live space. error:
+  /// [value, value_end) meets [other, other_end).
   PAGETIE_OVERLAP = 4,
-  /*
-   Nothing is mapped at some of the addresses. error: [other, other_end) is the hole.
-   */
+  /// Nothing is mapped at some of the addresses. error: [other, other_end) is the hole.
   PAGETIE_NOT_MAPPED = 5,
-  /*
-   The kernel no longer shows what we left there: nothing was touched, and retrying cannot help.
-   */
+  /// The kernel no longer shows what we left there: nothing was touched, and retrying cannot help.
   PAGETIE_CHANGED = 6,
-  /*
-   Not plain data memory: executable, stack, heap, huge pages, sealed. error: [other, other_end).
-   */
+  /// Not plain data memory: executable, stack, heap, huge pages, sealed. error: [other, other_end).
   PAGETIE_REFUSED_MEMORY = 7,
-  /*
-   A write was asked of a read-only region or tie. NOT an access: that is PAGETIE_READ_ONLY_TIE.
-   */
+  /// A write was asked of a read-only region or tie. NOT an access: that is PAGETIE_READ_ONLY_TIE.
   PAGETIE_READ_ONLY = 8,
-  /*
-   The process has as many mappings as vm.max_map_count allows. error: value = mappings, other =
-   limit.
-   */
+  /// The process has as many mappings as vm.max_map_count allows. error: value = mappings, other =
+  /// limit.
   PAGETIE_LIMIT = 9,
-  /*
-   The kernel has no memory for it.
-   */
+  /// The kernel has no memory for it.
   PAGETIE_NO_MEMORY = 10,
-  /*
-   This kernel, or this kind of region, cannot do it.
-   */
+  /// This kernel, or this kind of region, cannot do it.
   PAGETIE_UNSUPPORTED = 11,
-  /*
-   Another failure of the system. error: os_error = errno.
-   */
+  /// Another failure of the system. error: os_error = errno.
   PAGETIE_OS = 12,
-  /*
-   A bug in pagetie. The handles involved must not be used again, only freed.
-   */
+  /// A bug in pagetie. The handles involved must not be used again, only freed.
   PAGETIE_PANIC = 13,
-  /*
-   An enum, size, reserved or flag field is out of its range.
-   */
+  /// An enum, size, reserved or flag field is out of its range.
   PAGETIE_INVALID = 14,
-  /*
-   A range or length of zero bytes.
-   */
+  /// A range or length of zero bytes.
   PAGETIE_EMPTY = 15,
-  /*
-   The tie was ended before (pagetie_untie_all, pagetie_space_free), or belongs to the parent of
-   this forked child.
-   */
+  /// The tie was ended before (pagetie_untie_all, pagetie_space_free), or belongs to the parent of
+  /// this forked child.
   PAGETIE_ENDED = 16,
 } pagetie_status;
 
-/*
- What a tie may do, for its whole life.
- */
+/// What a tie may do, for its whole life.
 typedef enum pagetie_access {
-  /*
-   Loads only: nobody can write the region through this tie, even where an engine makes the
-   addresses writable behind our back. A store traps or kills.
-   */
+  /// Loads only: nobody can write the region through this tie, even where an engine makes the
+  /// addresses writable behind our back. A store traps or kills.
   PAGETIE_READ_ONLY_TIE = 0,
-  /*
-   Loads and stores: both sides see each other's writes at once.
-   */
+  /// Loads and stores: both sides see each other's writes at once.
   PAGETIE_READ_WRITE_TIE = 1,
-  /*
-   Loads see the region; stores stay with this tie, page by page, and never fault.
-   */
+  /// Loads see the region; stores stay with this tie, page by page, and never fault.
   PAGETIE_COPY_ON_WRITE_TIE = 2,
 } pagetie_access;
 
-/*
- What addresses allow now; never above the access of the tie under them, and never executable.
- */
+/// What addresses allow now; never above the access of the tie under them, and never executable.
 typedef enum pagetie_prot {
-  /*
-   Neither loads nor stores.
-   */
+  /// Neither loads nor stores.
   PAGETIE_PROT_NONE = 0,
-  /*
-   Loads.
-   */
+  /// Loads.
   PAGETIE_PROT_READ = 1,
-  /*
-   Loads and stores.
-   */
+  /// Loads and stores.
   PAGETIE_PROT_READ_WRITE = 2,
 } pagetie_prot;
 
-/*
- Pages that can be tied: a memory object and one host view of it that never moves.
- */
+/// Pages that can be tied: a memory object and one host view of it that never moves. Made by
+/// pagetie_region_new, pagetie_region_from_fd and pagetie_region_open.
 typedef struct pagetie_region pagetie_region;
 
-/*
- Addresses that ties may be laid over.
- */
+/// Addresses that ties may be laid over. Made by pagetie_space_reserve and pagetie_space_borrow.
 typedef struct pagetie_space pagetie_space;
 
-/*
- One live alias. Holds nothing after a panic, and for the moment of a pagetie_untie.
- */
+/// One alias: pages of a region, shown in a space. Made by pagetie_tie_new and pagetie_tie_all.
 typedef struct pagetie_tie pagetie_tie;
 
-/*
- How a region is made. NULL, or zeros behind `size`, are the defaults. Set `size` with
- PAGETIE_REGION_OPTIONS_INIT.
- */
+/// How a region is made. NULL, or zeros behind `size`, are the defaults. Set `size` with
+/// PAGETIE_REGION_OPTIONS_INIT.
 typedef struct pagetie_region_options {
-  /*
-   sizeof(pagetie_region_options), set by you.
-   */
+  /// sizeof(pagetie_region_options), set by you.
   size_t size;
-  /*
-   Shown in /proc/self/maps; NULL: "pagetie". Copied.
-   */
+  /// Shown in /proc/self/maps; NULL: "pagetie". Copied.
   const char *name;
-  /*
-   0 never; 1 prefer; 2 require hugetlb pages.
-   */
+  /// 0 never; 1 prefer; 2 require hugetlb pages.
   int32_t huge_pages;
-  /*
-   At fork: 0 the child shares the pages as with any shared map; 1 it gets neither view nor ties.
-   */
+  /// At fork: 0 the child shares the pages as with any shared map; 1 it gets neither view nor ties.
   int32_t hide_from_fork;
-  /*
-   With require: the size in bytes; 0: the system's default.
-   */
+  /// With require: the size in bytes; 0: the system's default.
   size_t huge_page_size;
-  /*
-   How far pagetie_region_grow may go; 0: len. Takes addresses only.
-   */
+  /// How far pagetie_region_grow may go; 0: len. Takes addresses only.
   size_t max_len;
-  /*
-   0 no; 1 take the memory, or read the file in, at once.
-   */
+  /// 0 no; 1 take the memory, or read the file in, at once.
   int32_t prefault;
-  /*
-   Regions of a file: 0 discard is refused; 1 it may punch holes on disk.
-   */
+  /// Regions of a file: 0 discard is refused; 1 it may punch holes on disk.
   int32_t allow_discard;
-  /*
-   from_fd, open: 0 as the descriptor allows; 1 never write.
-   */
+  /// from_fd, open: 0 as the descriptor allows; 1 never write.
   int32_t read_only;
-  /*
-   0.
-   */
+  /// 0.
   int32_t reserved;
 } pagetie_region_options;
 
-/*
- What went wrong, with the numbers. Yours, and optional everywhere: pass NULL where the status is
- enough. Set `size` with PAGETIE_ERROR_INIT; a call that fails fills in what your version of the struct
- has room for, and a call that succeeds leaves it alone.
- */
+/// What went wrong, with the numbers. Yours, and optional everywhere: pass NULL where the status is
+/// enough. Set `size` with PAGETIE_ERROR_INIT; a call that fails fills in what your version of the struct
+/// has room for, and a call that succeeds leaves it alone.
 typedef struct pagetie_error {
-  /*
-   sizeof(pagetie_error), set by you.
-   */
+  /// sizeof(pagetie_error), set by you.
   size_t size;
-  /*
-   What the call returned.
-   */
+  /// What the call returned.
   enum pagetie_status status;
-  /*
-   errno, or 0.
-   */
+  /// errno, or 0.
   int32_t os_error;
-  /*
-   The range asked for begins here; see each status.
-   */
+  /// The range asked for begins here; see each status.
   size_t value;
-  /*
-   What it met begins here; see each status.
-   */
+  /// What it met begins here; see each status.
   size_t other;
-  /*
-   One line for a person: UTF-8, always NUL-terminated, cut where too long.
-   */
+  /// One line for a person: UTF-8, always NUL-terminated, cut where too long.
   char message[192];
-  /*
-   The range asked for ends here.
-   */
+  /// The range asked for ends here.
   size_t value_end;
-  /*
-   What it met ends here.
-   */
+  /// What it met ends here.
   size_t other_end;
-  /*
-   Which item of a list, else SIZE_MAX.
-   */
+  /// Which item of a list, else SIZE_MAX.
   size_t index;
 } pagetie_error;
 
-/*
- How memory is borrowed. Set `size` with PAGETIE_SPACE_OPTIONS_INIT.
- */
+/// How memory is borrowed. Set `size` with PAGETIE_SPACE_OPTIONS_INIT.
 typedef struct pagetie_space_options {
-  /*
-   sizeof(pagetie_space_options), set by you.
-   */
+  /// sizeof(pagetie_space_options), set by you.
   size_t size;
-  /*
-   1: memory in [heap] may be borrowed; you promise that it is not freed while tied.
-   */
+  /// 1: memory in [heap] may be borrowed; you promise that it is not freed while tied.
   int32_t allow_heap;
-  /*
-   0.
-   */
+  /// 0.
   int32_t reserved;
 } pagetie_space_options;
 
-/*
- One tie of a space. May grow: arrays carry item_size.
- */
+/// One tie of a space. May grow: arrays carry item_size.
 typedef struct pagetie_tie_info {
-  /*
-   Where in the space, in bytes.
-   */
+  /// Where in the space, in bytes.
   size_t at;
-  /*
-   Its length in bytes.
-   */
+  /// Its length in bytes.
   size_t len;
-  /*
-   The byte of the region that it begins with.
-   */
+  /// The byte of the region that it begins with.
   size_t offset;
-  /*
-   What it may do.
-   */
+  /// What it may do.
   pagetie_access access;
-  /*
-   1: a handle lives; 0: its tie_free could not untie it, or a part of it was replaced by somebody
-   else; pagetie_untie_all tries again.
-   */
+  /// 1: a handle lives; 0: its tie_free could not untie it, or a part of it was replaced by somebody
+  /// else; pagetie_untie_all tries again.
   int32_t held;
 } pagetie_tie_info;
 
-/*
- What the kernel says of a range. May grow: arrays carry item_size.
- */
+/// What the kernel says of a range. May grow: arrays carry item_size.
 typedef struct pagetie_mapping {
-  /*
-   The first address.
-   */
+  /// The first address.
   size_t addr;
-  /*
-   Its length in bytes.
-   */
+  /// Its length in bytes.
   size_t len;
-  /*
-   The byte of the object that addr shows; 0 for anonymous memory.
-   */
+  /// The byte of the object that addr shows; 0 for anonymous memory.
   uint64_t offset;
-  /*
-   The object's inode number; 0 for anonymous memory.
-   */
+  /// The object's inode number; 0 for anonymous memory.
   uint64_t inode;
-  /*
-   What its addresses allow.
-   */
+  /// What its addresses allow.
   pagetie_prot prot;
-  /*
-   0 private, 1 shared.
-   */
+  /// 0 private, 1 shared.
   int32_t shared;
 } pagetie_mapping;
 
-/*
- How a tie is made. Set `size` with PAGETIE_TIE_OPTIONS_INIT.
- */
+/// How a tie is made. Set `size` with PAGETIE_TIE_OPTIONS_INIT.
 typedef struct pagetie_tie_options {
-  /*
-   sizeof(pagetie_tie_options), set by you.
-   */
+  /// sizeof(pagetie_tie_options), set by you.
   size_t size;
-  /*
-   0 keep: untie brings back what was covered; 1 discard: untie leaves zero pages.
-   */
+  /// 0 keep: untie brings back what was covered; 1 discard: untie leaves zero pages.
   int32_t covered;
-  /*
-   0 no; 1 populate, still following the region; 2 copy-on-write only: copy everything now.
-   */
+  /// 0 no; 1 populate, still following the region; 2 copy-on-write only: copy everything now.
   int32_t prefault;
-  /*
-   1: other threads may write the covered range during the call, and lose nothing.
-   */
+  /// 1: other threads may write the covered range during the call, and lose nothing.
   int32_t concurrent;
-  /*
-   0.
-   */
+  /// 0.
   int32_t reserved;
 } pagetie_tie_options;
 
-/*
- One item of pagetie_tie_all. Never grows.
- */
+/// One item of pagetie_tie_all. Never grows.
 typedef struct pagetie_tie_item {
-  /*
-   Whose pages.
-   */
+  /// Whose pages.
   const struct pagetie_region *region;
-  /*
-   Where in the space, in bytes.
-   */
+  /// Where in the space, in bytes.
   size_t at;
-  /*
-   The byte of the region that it begins with.
-   */
+  /// The byte of the region that it begins with.
   size_t offset;
-  /*
-   Its length in bytes.
-   */
+  /// Its length in bytes.
   size_t len;
-  /*
-   What it may do.
-   */
+  /// What it may do.
   pagetie_access access;
-  /*
-   0.
-   */
+  /// 0.
   int32_t reserved;
 } pagetie_tie_item;
 
@@ -379,306 +223,202 @@ typedef struct pagetie_tie_item {
 extern "C" {
 #endif // __cplusplus
 
-/*
- The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
- */
-const char *pagetie_status_name(pagetie_status status);
-
-/*
- The page size of this system in bytes. Regions of huge pages have a larger one of their own:
- `pagetie_region_page_size`.
- */
-size_t pagetie_page_size(void);
-
-/*
- The version of the library that runs: `major << 16 | minor << 8 | patch`. Compare it with the
- `PAGETIE_VERSION_` macros of the header that was compiled against.
- */
-uint32_t pagetie_version(void);
-
-/*
- Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
-
- `len` is a multiple of the page size, not 0; no memory is taken before it is touched.
-
- Returns NULL, MISALIGNED, EMPTY, INVALID, NO_MEMORY, LIMIT, UNSUPPORTED (no such huge pages), OS.
- Release it with pagetie_region_free. Since 0.1; Linux 5.14.
-
- # Safety
- Pointers are NULL or as described.
- */
+/// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
+///
+/// `len` is a multiple of the page size (of the huge page size with required huge pages), not 0. No
+/// memory is taken before it is touched, but for required huge pages. NULL options are the
+/// defaults. Release it with pagetie_region_free.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE
+/// (more than an object can have), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_UNSUPPORTED (no such
+/// huge pages), PAGETIE_OS. Since 0.1; Linux 5.14.
 enum pagetie_status pagetie_region_new(size_t len,
                                        const struct pagetie_region_options *options,
                                        struct pagetie_region **out,
                                        struct pagetie_error *error);
 
-/*
- Makes a region of the whole object behind a descriptor: a memfd of another process, or a file. The
- descriptor is duplicated, and still yours.
-
- A file that somebody shortens meanwhile raises SIGBUS where its bytes were. Regions made by
- pagetie_region_new cannot be shortened.
-
- Returns NULL, INVALID, EMPTY (no bytes), UNSUPPORTED (not a regular file), NO_MEMORY, LIMIT, OS.
- Since 0.1.
-
- # Safety
- Pointers are NULL or as described.
- */
+/// Makes a region of the whole object behind a descriptor: a memfd of another process, or a file.
+/// The descriptor is duplicated, and still yours. Its length is the object's, any number of bytes
+/// but 0.
+///
+/// A file that somebody shortens meanwhile raises SIGBUS where its bytes were. Regions made by
+/// pagetie_region_new cannot be shortened.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (also a negative fd), PAGETIE_EMPTY (no bytes),
+/// PAGETIE_UNSUPPORTED (not a regular file), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Since
+/// 0.1.
 enum pagetie_status pagetie_region_from_fd(int fd,
                                            const struct pagetie_region_options *options,
                                            struct pagetie_region **out,
                                            struct pagetie_error *error);
 
-/*
- Makes a region of a file, open for reading and writing where permissions allow that, else for
- reading. Its length is the file's; the last page may be partial.
-
- Returns as pagetie_region_from_fd; OS with the errno of open(2). Since 0.1.
-
- # Safety
- Pointers are NULL or as described.
- */
+/// Makes a region of the file at `path`, open for reading and writing where permissions allow that,
+/// else for reading. Its length is the file's; the last page may be partial.
+///
+/// Fails as pagetie_region_from_fd does; PAGETIE_OS has the errno of open(2). Since 0.1.
 enum pagetie_status pagetie_region_open(const char *path,
                                         const struct pagetie_region_options *options,
                                         struct pagetie_region **out,
                                         struct pagetie_error *error);
 
-/*
- Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
-
- # Safety
- NULL, or a region that was not freed.
- */
+/// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
 void pagetie_region_free(struct pagetie_region *region);
 
-/*
- Its length in bytes; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a live region.
- */
+/// Its length in bytes; 0 of NULL. Since 0.1.
 size_t pagetie_region_len(const struct pagetie_region *region);
 
-/*
- The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a live region.
- */
+/// The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since
+/// 0.1.
 size_t pagetie_region_page_size(const struct pagetie_region *region);
 
-/*
- The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while the
- region is tied anywhere: the compiler does not know that the bytes have two addresses. Since 0.1.
-
- # Safety
- NULL, or a live region.
- */
+/// The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while
+/// the region is tied anywhere: the compiler does not know that the bytes have two addresses. Since
+/// 0.1.
 void *pagetie_region_data(const struct pagetie_region *region);
 
-/*
- The memory object's descriptor, still owned by the region, to hand to another process; -1: it has
- none. Since 0.1.
-
- # Safety
- NULL, or a live region.
- */
+/// The memory object's descriptor, still owned by the region, to hand to another process; -1: it
+/// has none, and of NULL. Since 0.1.
 int pagetie_region_fd(const struct pagetie_region *region);
 
-/*
- Copies bytes out. While somebody writes them the copy may tear between bytes; it never invents one.
-
- Returns NULL, OUT_OF_RANGE; ENDED for a region hidden from fork in a child. Since 0.1.
-
- # Safety
- A live region; `into` has room for `len` bytes, which do not lie in tied memory of this region.
- */
+/// Copies `len` bytes from `offset` on out of the region. While somebody writes them the copy may
+/// tear between bytes; it never invents one. `into` has room for `len` bytes, which do not lie in
+/// memory that shows this region. Any range of bytes; reading none is fine.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (a region hidden from fork, in a
+/// child). Since 0.1.
 enum pagetie_status pagetie_region_read(const struct pagetie_region *region,
                                         size_t offset,
                                         void *into,
                                         size_t len,
                                         struct pagetie_error *error);
 
-/*
- Copies bytes in. See pagetie_region_read.
-
- Returns NULL, OUT_OF_RANGE, READ_ONLY, ENDED. Since 0.1.
-
- # Safety
- A live region; `from` has `len` readable bytes, which do not lie in tied memory of this region.
- */
+/// Copies `len` bytes into the region from `offset` on. `from` has `len` readable bytes, which do
+/// not lie in memory that shows this region. See pagetie_region_read.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_READ_ONLY. Since 0.1.
 enum pagetie_status pagetie_region_write(const struct pagetie_region *region,
                                          size_t offset,
                                          const void *from,
                                          size_t len,
                                          struct pagetie_error *error);
 
-/*
- Makes the region longer, up to `max_len` of its options. The new bytes are zeros, the view stays where
- it is, and ties are not affected.
-
- Returns NULL, MISALIGNED, OUT_OF_RANGE (past max_len, or shorter than it is), READ_ONLY, NO_MEMORY,
- ENDED, OS. Since 0.1.
-
- # Safety
- A live region.
- */
+/// Makes the region `new_len` bytes long, up to `max_len` of its options: a multiple of its page
+/// size, unless it is a file's. The new bytes are zeros, the view stays where it is, and ties are
+/// not affected. The present length is fine.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_OUT_OF_RANGE (past max_len, or shorter than
+/// it is), PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_region_grow(const struct pagetie_region *region,
                                         size_t new_len,
                                         struct pagetie_error *error);
 
-/*
- Makes huge pages of the region's memory where the kernel does that; best effort. `huge_bytes`, which
- may be NULL, gets how many bytes are huge now.
-
- Returns NULL; UNSUPPORTED until a later version. Since 0.1; Linux 6.1.
-
- # Safety
- A live region; `huge_bytes` is NULL or writable.
- */
+/// Makes huge pages of the region's memory where the kernel does that without privilege; best
+/// effort: what cannot become huge stays as it is. `huge_bytes`, which may be NULL, gets how many
+/// bytes are huge now.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_ENDED. Since 0.1; nothing becomes huge before Linux 6.1.
 enum pagetie_status pagetie_region_collapse(const struct pagetie_region *region,
                                             size_t *huge_bytes,
                                             struct pagetie_error *error);
 
-/*
- Brings pages into memory, those of a file from disk. The range need not be aligned.
-
- Returns NULL, EMPTY, OUT_OF_RANGE, ENDED, OS. Since 0.1.
-
- # Safety
- A live region.
- */
+/// Brings pages into memory and maps them into the host view, those of a file from disk. The range
+/// of bytes need not be aligned; `len` is not 0.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_OS. Since
+/// 0.1.
 enum pagetie_status pagetie_region_prefetch(const struct pagetie_region *region,
                                             size_t offset,
                                             size_t len,
                                             struct pagetie_error *error);
 
-/*
- The bytes read zero from now on, through the host view and every tie, and their memory goes back.
- Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
-
- Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, OS. Since 0.1.
-
- # Safety
- A live region.
- */
+/// The bytes read zero from now on, through the host view and every tie, and their memory goes
+/// back. Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
+///
+/// `offset` and `len` are multiples of the region's page size; the end may be the region's own.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_region_discard(const struct pagetie_region *region,
                                            size_t offset,
                                            size_t len,
                                            struct pagetie_error *error);
 
-/*
- Reserves `len` bytes of addresses: 2 MiB aligned, with an inaccessible guard page before and after.
- All of it is inaccessible at first; pagetie_protect makes parts of it memory. This is the way to run
- an engine that takes its memory from outside, and needs no promise.
-
- Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, NO_MEMORY, LIMIT. Release it with pagetie_space_free,
- which unmaps it. Since 0.1.
-
- # Safety
- Pointers are NULL or as described.
- */
+/// Reserves `len` bytes of addresses: 2 MiB aligned, with an inaccessible guard page before and
+/// after. All of it is inaccessible at first; pagetie_protect makes parts of it memory. This is the
+/// way to run an engine that takes its memory from outside, and needs no promise.
+///
+/// `len` is a multiple of the page size, not 0. Release it with pagetie_space_free, which unmaps
+/// it.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_NO_MEMORY, PAGETIE_LIMIT. Since 0.1.
 enum pagetie_status pagetie_space_reserve(size_t len,
                                           struct pagetie_space **out,
                                           struct pagetie_error *error);
 
-/*
- Borrows memory that somebody else owns, such as a WebAssembly engine's linear memory. Neither start nor
- length need be aligned; ties lie over the whole pages between.
-
- You promise, until pagetie_untie_all returned OK or the space is gone: (1) the owner of the range allows
- other pages to be mapped over it; (2) it stays: not unmapped, moved, recycled or reset; (3) no other
- thread maps, unmaps or protects inside it during a call on this space; (4) no code holds a reference or
- cached value of a byte across a call that changes what the address shows, nor while a tied page is
- written through another alias.
-
- Returns NULL, EMPTY, OUT_OF_RANGE, NOT_MAPPED, REFUSED_MEMORY, OVERLAP (memory of another live space),
- UNSUPPORTED (without /proc), NO_MEMORY, LIMIT, OS. Since 0.1.
-
- # Safety
- The four promises; pointers are NULL or as described.
- */
+/// Borrows `memory_len` bytes that somebody else owns, such as a WebAssembly engine's linear
+/// memory. Neither start nor length need be aligned; ties lie over the whole pages between.
+///
+/// You promise, until pagetie_untie_all returned OK or the space is gone:
+/// (1) the owner of the range allows other pages to be mapped over it;
+/// (2) it stays: not unmapped, moved, recycled or reset;
+/// (3) no other thread maps, unmaps or protects inside it during a call on this space;
+/// (4) no code holds a reference or cached value of a byte across a call that changes what the
+/// address shows, nor while a tied page is written through another alias.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP (memory of another live space), PAGETIE_UNSUPPORTED
+/// (without /proc), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Release it with
+/// pagetie_space_free. Since 0.1.
 enum pagetie_status pagetie_space_borrow(void *memory_start,
                                          size_t memory_len,
                                          struct pagetie_space **out,
                                          struct pagetie_error *error);
 
-/*
- pagetie_space_borrow with options; NULL options are the defaults.
-
- Returns as pagetie_space_borrow; INVALID. Since 0.1.
-
- # Safety
- As pagetie_space_borrow; with allow_heap, nothing in the range is freed while it is tied.
- */
+/// pagetie_space_borrow with options; NULL options are the defaults. With allow_heap you promise
+/// besides that nothing in the range is freed while it is tied.
+///
+/// Fails as pagetie_space_borrow does; PAGETIE_INVALID. Since 0.1.
 enum pagetie_status pagetie_space_borrow_with(void *memory_start,
                                               size_t memory_len,
                                               const struct pagetie_space_options *options,
                                               struct pagetie_space **out,
                                               struct pagetie_error *error);
 
-/*
- Takes note that borrowed memory grew in place. The same promise for the new length.
-
- Returns NULL, EMPTY, OUT_OF_RANGE (shorter), CHANGED (another start: the engine moved its memory; use
- pagetie_space_leak and borrow anew), NOT_MAPPED, REFUSED_MEMORY, OVERLAP, UNSUPPORTED (a reserved
- space), ENDED, OS. Since 0.1.
-
- # Safety
- A live space; the promises of pagetie_space_borrow for the new length.
- */
+/// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
+/// pagetie_space_borrow hold for the new length.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
+/// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
+/// PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_space_grown_to(const struct pagetie_space *space,
                                            void *memory_start,
                                            size_t memory_len,
                                            struct pagetie_error *error);
 
-/*
- Frees the space: its ties end, what they covered comes back, and a reservation is unmapped. Handles of
- its ties stay, ended. Call pagetie_untie_all first if you must know that nothing is left. NULL does
- nothing. Since 0.1.
-
- # Safety
- NULL, or a space that was not freed.
- */
+/// Frees the space: its ties end, what they covered comes back, and a reservation is unmapped.
+/// Handles of its ties stay, ended, and must still be freed. Call pagetie_untie_all first if you
+/// must know that nothing is left. NULL does nothing. Since 0.1.
 void pagetie_space_free(struct pagetie_space *space);
 
-/*
- Frees the space where its memory is gone or going: touches none of its addresses, releases our side. A
- reservation stays reserved for good. NULL does nothing. Since 0.1.
-
- # Safety
- NULL, or a space that was not freed.
- */
+/// Frees the space where its memory is gone or going: touches none of its addresses, releases our
+/// side. A reservation stays reserved for good. NULL does nothing. Since 0.1.
 void pagetie_space_leak(struct pagetie_space *space);
 
-/*
- The address of its first byte; NULL of NULL. Since 0.1.
-
- # Safety
- NULL, or a live space.
- */
+/// The address of its first byte; NULL of NULL. Since 0.1.
 void *pagetie_space_base(const struct pagetie_space *space);
 
-/*
- Its length in bytes; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a live space.
- */
+/// Its length in bytes; 0 of NULL. Since 0.1.
 size_t pagetie_space_len(const struct pagetie_space *space);
 
-/*
- The ties of a space, in the order of addresses: our record of them, not the kernel's.
-
- `into` may be NULL when `capacity` is 0; `item_size` is sizeof(pagetie_tie_info); `*count` is the full
- number even when it is more than `capacity`.
-
- Returns NULL, INVALID. Since 0.1.
-
- # Safety
- A live space; pointers are NULL or as described.
- */
+/// Lists the ties of a space in the order of addresses: our record of them, not the kernel's.
+///
+/// `into` has room for `capacity` items of `item_size` bytes, which is sizeof(pagetie_tie_info),
+/// and may be NULL when `capacity` is 0. Of each item as much is written as both sides know.
+/// `*count` is the full number even when it is more than `capacity`.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size). Since 0.1.
 enum pagetie_status pagetie_space_ties(const struct pagetie_space *space,
                                        struct pagetie_tie_info *into,
                                        size_t capacity,
@@ -686,15 +426,12 @@ enum pagetie_status pagetie_space_ties(const struct pagetie_space *space,
                                        size_t *count,
                                        struct pagetie_error *error);
 
-/*
- Asks the kernel what is mapped in a range of the space, which need not be aligned. Addresses of which
- nothing is returned have nothing mapped. The array is as in pagetie_space_ties.
-
- Returns NULL, INVALID, EMPTY, OUT_OF_RANGE, ENDED, UNSUPPORTED (without /proc), OS. Since 0.1.
-
- # Safety
- A live space; pointers are NULL or as described.
- */
+/// Asks the kernel what is mapped in [at, at + len) of the space, in bytes that need not be
+/// aligned; `len` is not 0. Addresses of which nothing is returned have nothing mapped. The array
+/// is as in pagetie_space_ties, of pagetie_mapping.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size), PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_UNSUPPORTED (without /proc), PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_inspect(const struct pagetie_space *space,
                                     size_t at,
                                     size_t len,
@@ -704,64 +441,54 @@ enum pagetie_status pagetie_inspect(const struct pagetie_space *space,
                                     size_t *count,
                                     struct pagetie_error *error);
 
-/*
- Changes what addresses allow, in any range of pages, tied or not. A tie's access is a ceiling.
-
- Returns NULL, INVALID, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, NOT_MAPPED, REFUSED_MEMORY,
- CHANGED, LIMIT, NO_MEMORY, OS. On failure every page allows what it did before. Since 0.1.
-
- # Safety
- A live space.
- */
+/// Changes what the addresses [at, at + len) allow, tied or not: whole pages, so both are multiples
+/// of the page size, as addresses. A tie's access is a ceiling. On failure every page allows what
+/// it did before.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY, PAGETIE_CHANGED,
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_protect(const struct pagetie_space *space,
                                     size_t at,
                                     size_t len,
                                     pagetie_prot prot,
                                     struct pagetie_error *error);
 
-/*
- Throws away the bytes behind a range of pages. Of a read-write tie: the region's bytes read zero through
- every alias. Of a copy-on-write tie: private changes go. Of untied private memory: as it was first
- mapped. Read-only ties are refused, and so is untied shared memory.
-
- Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, NOT_MAPPED,
- REFUSED_MEMORY, CHANGED, OS. Since 0.1.
-
- # Safety
- A live space.
- */
+/// Throws away the bytes behind the addresses [at, at + len), multiples of the page size. Of a
+/// read-write tie: the region's bytes read zero through every alias. Of a copy-on-write tie:
+/// private changes go. Of untied private memory: as it was first mapped. Read-only ties are
+/// refused, and so is untied shared memory.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY,
+/// PAGETIE_CHANGED, PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_discard(const struct pagetie_space *space,
                                     size_t at,
                                     size_t len,
                                     struct pagetie_error *error);
 
-/*
- Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory may be
- handed back or recycled. An empty space: OK.
-
- Returns NULL, CHANGED, LIMIT, NO_MEMORY, ENDED, OS: the first failure, after all were tried. Since 0.1.
-
- # Safety
- A live space.
- */
+/// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
+/// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
+/// tie that could not be ended, after all were tried.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_CHANGED, PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a
+/// forked child), PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_untie_all(const struct pagetie_space *space,
                                       struct pagetie_error *error);
 
-/*
- Ties [offset, offset + len) of a region to a space at `at`: both addresses show the same pages from now
- on. What was there is kept and comes back with pagetie_untie, unless the options say otherwise.
-
- `at`, `offset` and `len` are multiples of the region's page size, as addresses: where a borrowed space
- does not start on a page, `at` is shifted by as much. A range may end at a file's end inside its last
- page. A read of a hole of a sparse region takes memory for it.
-
- Returns NULL, INVALID, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED (in a forked child), READ_ONLY, UNSUPPORTED,
- OVERLAP, NOT_MAPPED, REFUSED_MEMORY, LIMIT, NO_MEMORY, OS; looked for in this order. On failure the
- memory is as it was. Since 0.1.
-
- # Safety
- Live handles; pointers are NULL or as described.
- */
+/// Ties [offset, offset + len) of a region to a space at `at`: both addresses show the same pages
+/// from now on. What was there is kept and comes back with pagetie_untie, unless the options say
+/// otherwise. NULL options are the defaults.
+///
+/// `at`, `offset` and `len` are multiples of the region's page size, as addresses: where a borrowed
+/// space does not start on a page, `at` is shifted by as much. A range may end at a file's end
+/// inside its last page. A read of a hole of a sparse region takes memory for it.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED (in a forked child), PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OVERLAP,
+/// PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY, PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS; looked
+/// for in this order. On failure the memory is as it was. Release it with pagetie_untie or
+/// pagetie_tie_free. Since 0.1.
 enum pagetie_status pagetie_tie_new(const struct pagetie_space *space,
                                     size_t at,
                                     const struct pagetie_region *region,
@@ -772,15 +499,11 @@ enum pagetie_status pagetie_tie_new(const struct pagetie_space *space,
                                     struct pagetie_tie **out,
                                     struct pagetie_error *error);
 
-/*
- Ties all of a list, or nothing. `outs` has `count` places, written on success only. Neighbours that
- continue each other in space and region are laid in one system call. No items: OK.
-
- Returns as pagetie_tie_new, with the item in error.index; OVERLAP also of two items. Since 0.1.
-
- # Safety
- Live handles; `items` and `outs` have `count` places; pointers are NULL or as described.
- */
+/// Ties all of a list, or nothing. `items` and `outs` have `count` places. Neighbours that continue
+/// each other in space and region are laid in one system call. No items: OK, and both may be NULL.
+///
+/// Fails as pagetie_tie_new does, with the number of the item in error.index; PAGETIE_OVERLAP also
+/// of two items. Since 0.1.
 enum pagetie_status pagetie_tie_all(const struct pagetie_space *space,
                                     const struct pagetie_tie_item *items,
                                     size_t count,
@@ -788,108 +511,425 @@ enum pagetie_status pagetie_tie_all(const struct pagetie_space *space,
                                     struct pagetie_tie **outs,
                                     struct pagetie_error *error);
 
-/*
- Shows other pages at the same place, in one step: every reader sees old or new. What is covered stays
- kept, and the access's own protection returns.
-
- Returns NULL, MISALIGNED, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, OVERLAP: nothing has changed;
- LIMIT, NO_MEMORY, OS: the old pages are still shown; CHANGED: the tie has ended. Since 0.1.
-
- # Safety
- Live handles; this call is the only one on the tie.
- */
+/// Shows other pages at the same place, those of `region` from `offset` on, in one step: every
+/// reader sees old or new. What is covered stays kept, and the access's own protection returns.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OVERLAP: nothing has changed; PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS: the old pages are still shown; PAGETIE_CHANGED: the tie has
+/// ended. Since 0.1.
 enum pagetie_status pagetie_retie(struct pagetie_tie *tie,
                                   const struct pagetie_region *region,
                                   size_t offset,
                                   struct pagetie_error *error);
 
-/*
- Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
+/// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
+///
+/// OK, also for a tie that had ended: the handle is freed, do not use it. Any other status: it is
+/// still yours, to retry or to free.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_CHANGED (nothing was touched, the tie has ended: free it),
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a forked child), PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_untie(struct pagetie_tie *tie, struct pagetie_error *error);
 
- OK, also for a tie that had ended: the handle is freed, do not use it. Any other status: it is still
- yours, to retry or to free.
-
- Returns NULL, CHANGED (nothing was touched, the tie has ended: free it), LIMIT, NO_MEMORY, ENDED (in a
- forked child), OS. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed; this call is the only one on it.
- */
-enum pagetie_status pagetie_untie(struct pagetie_tie *tie,
-                                  struct pagetie_error *error);
-
-/*
- Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries again. NULL
- does nothing. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed; this call is the only one on it.
- */
+/// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
+/// again. NULL does nothing. Since 0.1.
 void pagetie_tie_free(struct pagetie_tie *tie);
 
-/*
- Frees the handle and what was covered; the alias stays where it is for good. NULL does nothing. Since
- 0.1.
-
- # Safety
- NULL, or a tie that was not freed; this call is the only one on it.
- */
+/// Frees the handle and what was covered; the alias stays where it is for good. NULL does nothing.
+/// Since 0.1.
 void pagetie_tie_leak(struct pagetie_tie *tie);
 
-/*
- Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed.
- */
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
 size_t pagetie_tie_at(const struct pagetie_tie *tie);
 
-/*
- Its length in bytes: whole pages; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed.
- */
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
 size_t pagetie_tie_len(const struct pagetie_tie *tie);
 
-/*
- The byte of the region that it begins with; 0 of NULL. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed.
- */
+/// The byte of the region that it begins with; 0 of NULL. Since 0.1.
 size_t pagetie_tie_offset(const struct pagetie_tie *tie);
 
-/*
- The address of its first byte; NULL of NULL. Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed.
- */
+/// The address of its first byte; NULL of NULL. Since 0.1.
 void *pagetie_tie_addr(const struct pagetie_tie *tie);
 
-/*
- 1 until it ended, 0 afterwards and of NULL: our record, not the kernel's, which pagetie_inspect asks.
- Since 0.1.
-
- # Safety
- NULL, or a tie that was not freed.
- */
+/// 1 until it ended, 0 afterwards and of NULL: our record, not the kernel's, which pagetie_inspect
+/// asks. Since 0.1.
 int32_t pagetie_tie_is_live(const struct pagetie_tie *tie);
+
+/// The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
+/// Since 0.1.
+const char *pagetie_status_name(pagetie_status status);
+
+/// The page size of this system in bytes. Regions of huge pages have a larger one of their own, which
+/// pagetie_region_page_size tells. Since 0.1.
+size_t pagetie_page_size(void);
+
+/// The version of the library that runs: major << 16 | minor << 8 | patch. Compare it with the
+/// PAGETIE_VERSION_ macros of the header that was compiled against. Since 0.1.
+uint32_t pagetie_version(void);
+
+/// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
+///
+/// `len` is a multiple of the page size (of the huge page size with required huge pages), not 0. No
+/// memory is taken before it is touched, but for required huge pages. NULL options are the
+/// defaults. Release it with pagetie_region_free.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE
+/// (more than an object can have), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_UNSUPPORTED (no such
+/// huge pages), PAGETIE_OS. Since 0.1; Linux 5.14.
+enum pagetie_status pagetie_region_new(size_t len,
+                                       const struct pagetie_region_options *options,
+                                       struct pagetie_region **out,
+                                       struct pagetie_error *error);
+
+/// Makes a region of the whole object behind a descriptor: a memfd of another process, or a file.
+/// The descriptor is duplicated, and still yours. Its length is the object's, any number of bytes
+/// but 0.
+///
+/// A file that somebody shortens meanwhile raises SIGBUS where its bytes were. Regions made by
+/// pagetie_region_new cannot be shortened.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (also a negative fd), PAGETIE_EMPTY (no bytes),
+/// PAGETIE_UNSUPPORTED (not a regular file), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Since
+/// 0.1.
+enum pagetie_status pagetie_region_from_fd(int fd,
+                                           const struct pagetie_region_options *options,
+                                           struct pagetie_region **out,
+                                           struct pagetie_error *error);
+
+/// Makes a region of the file at `path`, open for reading and writing where permissions allow that,
+/// else for reading. Its length is the file's; the last page may be partial.
+///
+/// Fails as pagetie_region_from_fd does; PAGETIE_OS has the errno of open(2). Since 0.1.
+enum pagetie_status pagetie_region_open(const char *path,
+                                        const struct pagetie_region_options *options,
+                                        struct pagetie_region **out,
+                                        struct pagetie_error *error);
+
+/// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
+void pagetie_region_free(struct pagetie_region *region);
+
+/// Its length in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_region_len(const struct pagetie_region *region);
+
+/// The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since
+/// 0.1.
+size_t pagetie_region_page_size(const struct pagetie_region *region);
+
+/// The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while
+/// the region is tied anywhere: the compiler does not know that the bytes have two addresses. Since
+/// 0.1.
+void *pagetie_region_data(const struct pagetie_region *region);
+
+/// The memory object's descriptor, still owned by the region, to hand to another process; -1: it
+/// has none, and of NULL. Since 0.1.
+int pagetie_region_fd(const struct pagetie_region *region);
+
+/// Copies `len` bytes from `offset` on out of the region. While somebody writes them the copy may
+/// tear between bytes; it never invents one. `into` has room for `len` bytes, which do not lie in
+/// memory that shows this region. Any range of bytes; reading none is fine.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (a region hidden from fork, in a
+/// child). Since 0.1.
+enum pagetie_status pagetie_region_read(const struct pagetie_region *region,
+                                        size_t offset,
+                                        void *into,
+                                        size_t len,
+                                        struct pagetie_error *error);
+
+/// Copies `len` bytes into the region from `offset` on. `from` has `len` readable bytes, which do
+/// not lie in memory that shows this region. See pagetie_region_read.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_READ_ONLY. Since 0.1.
+enum pagetie_status pagetie_region_write(const struct pagetie_region *region,
+                                         size_t offset,
+                                         const void *from,
+                                         size_t len,
+                                         struct pagetie_error *error);
+
+/// Makes the region `new_len` bytes long, up to `max_len` of its options: a multiple of its page
+/// size, unless it is a file's. The new bytes are zeros, the view stays where it is, and ties are
+/// not affected. The present length is fine.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_OUT_OF_RANGE (past max_len, or shorter than
+/// it is), PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_region_grow(const struct pagetie_region *region,
+                                        size_t new_len,
+                                        struct pagetie_error *error);
+
+/// Makes huge pages of the region's memory where the kernel does that without privilege; best
+/// effort: what cannot become huge stays as it is. `huge_bytes`, which may be NULL, gets how many
+/// bytes are huge now.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_ENDED. Since 0.1; nothing becomes huge before Linux 6.1.
+enum pagetie_status pagetie_region_collapse(const struct pagetie_region *region,
+                                            size_t *huge_bytes,
+                                            struct pagetie_error *error);
+
+/// Brings pages into memory and maps them into the host view, those of a file from disk. The range
+/// of bytes need not be aligned; `len` is not 0.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_OS. Since
+/// 0.1.
+enum pagetie_status pagetie_region_prefetch(const struct pagetie_region *region,
+                                            size_t offset,
+                                            size_t len,
+                                            struct pagetie_error *error);
+
+/// The bytes read zero from now on, through the host view and every tie, and their memory goes
+/// back. Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
+///
+/// `offset` and `len` are multiples of the region's page size; the end may be the region's own.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_region_discard(const struct pagetie_region *region,
+                                           size_t offset,
+                                           size_t len,
+                                           struct pagetie_error *error);
+
+/// Reserves `len` bytes of addresses: 2 MiB aligned, with an inaccessible guard page before and
+/// after. All of it is inaccessible at first; pagetie_protect makes parts of it memory. This is the
+/// way to run an engine that takes its memory from outside, and needs no promise.
+///
+/// `len` is a multiple of the page size, not 0. Release it with pagetie_space_free, which unmaps
+/// it.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_NO_MEMORY, PAGETIE_LIMIT. Since 0.1.
+enum pagetie_status pagetie_space_reserve(size_t len,
+                                          struct pagetie_space **out,
+                                          struct pagetie_error *error);
+
+/// Borrows `memory_len` bytes that somebody else owns, such as a WebAssembly engine's linear
+/// memory. Neither start nor length need be aligned; ties lie over the whole pages between.
+///
+/// You promise, until pagetie_untie_all returned OK or the space is gone:
+/// (1) the owner of the range allows other pages to be mapped over it;
+/// (2) it stays: not unmapped, moved, recycled or reset;
+/// (3) no other thread maps, unmaps or protects inside it during a call on this space;
+/// (4) no code holds a reference or cached value of a byte across a call that changes what the
+/// address shows, nor while a tied page is written through another alias.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP (memory of another live space), PAGETIE_UNSUPPORTED
+/// (without /proc), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Release it with
+/// pagetie_space_free. Since 0.1.
+enum pagetie_status pagetie_space_borrow(void *memory_start,
+                                         size_t memory_len,
+                                         struct pagetie_space **out,
+                                         struct pagetie_error *error);
+
+/// pagetie_space_borrow with options; NULL options are the defaults. With allow_heap you promise
+/// besides that nothing in the range is freed while it is tied.
+///
+/// Fails as pagetie_space_borrow does; PAGETIE_INVALID. Since 0.1.
+enum pagetie_status pagetie_space_borrow_with(void *memory_start,
+                                              size_t memory_len,
+                                              const struct pagetie_space_options *options,
+                                              struct pagetie_space **out,
+                                              struct pagetie_error *error);
+
+/// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
+/// pagetie_space_borrow hold for the new length.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
+/// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
+/// PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_space_grown_to(const struct pagetie_space *space,
+                                           void *memory_start,
+                                           size_t memory_len,
+                                           struct pagetie_error *error);
+
+/// Frees the space: its ties end, what they covered comes back, and a reservation is unmapped.
+/// Handles of its ties stay, ended, and must still be freed. Call pagetie_untie_all first if you
+/// must know that nothing is left. NULL does nothing. Since 0.1.
+void pagetie_space_free(struct pagetie_space *space);
+
+/// Frees the space where its memory is gone or going: touches none of its addresses, releases our
+/// side. A reservation stays reserved for good. NULL does nothing. Since 0.1.
+void pagetie_space_leak(struct pagetie_space *space);
+
+/// The address of its first byte; NULL of NULL. Since 0.1.
+void *pagetie_space_base(const struct pagetie_space *space);
+
+/// Its length in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_space_len(const struct pagetie_space *space);
+
+/// Lists the ties of a space in the order of addresses: our record of them, not the kernel's.
+///
+/// `into` has room for `capacity` items of `item_size` bytes, which is sizeof(pagetie_tie_info),
+/// and may be NULL when `capacity` is 0. Of each item as much is written as both sides know.
+/// `*count` is the full number even when it is more than `capacity`.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size). Since 0.1.
+enum pagetie_status pagetie_space_ties(const struct pagetie_space *space,
+                                       struct pagetie_tie_info *into,
+                                       size_t capacity,
+                                       size_t item_size,
+                                       size_t *count,
+                                       struct pagetie_error *error);
+
+/// Asks the kernel what is mapped in [at, at + len) of the space, in bytes that need not be
+/// aligned; `len` is not 0. Addresses of which nothing is returned have nothing mapped. The array
+/// is as in pagetie_space_ties, of pagetie_mapping.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size), PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_UNSUPPORTED (without /proc), PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_inspect(const struct pagetie_space *space,
+                                    size_t at,
+                                    size_t len,
+                                    struct pagetie_mapping *into,
+                                    size_t capacity,
+                                    size_t item_size,
+                                    size_t *count,
+                                    struct pagetie_error *error);
+
+/// Changes what the addresses [at, at + len) allow, tied or not: whole pages, so both are multiples
+/// of the page size, as addresses. A tie's access is a ceiling. On failure every page allows what
+/// it did before.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY, PAGETIE_CHANGED,
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_protect(const struct pagetie_space *space,
+                                    size_t at,
+                                    size_t len,
+                                    pagetie_prot prot,
+                                    struct pagetie_error *error);
+
+/// Throws away the bytes behind the addresses [at, at + len), multiples of the page size. Of a
+/// read-write tie: the region's bytes read zero through every alias. Of a copy-on-write tie:
+/// private changes go. Of untied private memory: as it was first mapped. Read-only ties are
+/// refused, and so is untied shared memory.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY,
+/// PAGETIE_CHANGED, PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_discard(const struct pagetie_space *space,
+                                    size_t at,
+                                    size_t len,
+                                    struct pagetie_error *error);
+
+/// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
+/// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
+/// tie that could not be ended, after all were tried.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_CHANGED, PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a
+/// forked child), PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_untie_all(const struct pagetie_space *space,
+                                      struct pagetie_error *error);
+
+/// Ties [offset, offset + len) of a region to a space at `at`: both addresses show the same pages
+/// from now on. What was there is kept and comes back with pagetie_untie, unless the options say
+/// otherwise. NULL options are the defaults.
+///
+/// `at`, `offset` and `len` are multiples of the region's page size, as addresses: where a borrowed
+/// space does not start on a page, `at` is shifted by as much. A range may end at a file's end
+/// inside its last page. A read of a hole of a sparse region takes memory for it.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED (in a forked child), PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OVERLAP,
+/// PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY, PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS; looked
+/// for in this order. On failure the memory is as it was. Release it with pagetie_untie or
+/// pagetie_tie_free. Since 0.1.
+enum pagetie_status pagetie_tie_new(const struct pagetie_space *space,
+                                    size_t at,
+                                    const struct pagetie_region *region,
+                                    size_t offset,
+                                    size_t len,
+                                    pagetie_access access,
+                                    const struct pagetie_tie_options *options,
+                                    struct pagetie_tie **out,
+                                    struct pagetie_error *error);
+
+/// Ties all of a list, or nothing. `items` and `outs` have `count` places. Neighbours that continue
+/// each other in space and region are laid in one system call. No items: OK, and both may be NULL.
+///
+/// Fails as pagetie_tie_new does, with the number of the item in error.index; PAGETIE_OVERLAP also
+/// of two items. Since 0.1.
+enum pagetie_status pagetie_tie_all(const struct pagetie_space *space,
+                                    const struct pagetie_tie_item *items,
+                                    size_t count,
+                                    const struct pagetie_tie_options *options,
+                                    struct pagetie_tie **outs,
+                                    struct pagetie_error *error);
+
+/// Shows other pages at the same place, those of `region` from `offset` on, in one step: every
+/// reader sees old or new. What is covered stays kept, and the access's own protection returns.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OVERLAP: nothing has changed; PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS: the old pages are still shown; PAGETIE_CHANGED: the tie has
+/// ended. Since 0.1.
+enum pagetie_status pagetie_retie(struct pagetie_tie *tie,
+                                  const struct pagetie_region *region,
+                                  size_t offset,
+                                  struct pagetie_error *error);
+
+/// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
+///
+/// OK, also for a tie that had ended: the handle is freed, do not use it. Any other status: it is
+/// still yours, to retry or to free.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_CHANGED (nothing was touched, the tie has ended: free it),
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a forked child), PAGETIE_OS. Since 0.1.
+enum pagetie_status pagetie_untie(struct pagetie_tie *tie, struct pagetie_error *error);
+
+/// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
+/// again. NULL does nothing. Since 0.1.
+void pagetie_tie_free(struct pagetie_tie *tie);
+
+/// Frees the handle and what was covered; the alias stays where it is for good. NULL does nothing.
+/// Since 0.1.
+void pagetie_tie_leak(struct pagetie_tie *tie);
+
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_tie_at(const struct pagetie_tie *tie);
+
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
+size_t pagetie_tie_len(const struct pagetie_tie *tie);
+
+/// The byte of the region that it begins with; 0 of NULL. Since 0.1.
+size_t pagetie_tie_offset(const struct pagetie_tie *tie);
+
+/// The address of its first byte; NULL of NULL. Since 0.1.
+void *pagetie_tie_addr(const struct pagetie_tie *tie);
+
+/// 1 until it ended, 0 afterwards and of NULL: our record, not the kernel's, which pagetie_inspect
+/// asks. Since 0.1.
+int32_t pagetie_tie_is_live(const struct pagetie_tie *tie);
+
+/// The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
+/// Since 0.1.
+const char *pagetie_status_name(pagetie_status status);
+
+/// The page size of this system in bytes. Regions of huge pages have a larger one of their own, which
+/// pagetie_region_page_size tells. Since 0.1.
+size_t pagetie_page_size(void);
+
+/// The version of the library that runs: major << 16 | minor << 8 | patch. Compare it with the
+/// PAGETIE_VERSION_ macros of the header that was compiled against. Since 0.1.
+uint32_t pagetie_version(void);
 
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* PAGETIE_H */
-
+/* What the structs that begin with their size are initialised with. */
 #define PAGETIE_ERROR_INIT { sizeof(pagetie_error), PAGETIE_OK, 0, 0, 0, {0}, 0, 0, 0 }
 #define PAGETIE_REGION_OPTIONS_INIT { sizeof(pagetie_region_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define PAGETIE_SPACE_OPTIONS_INIT { sizeof(pagetie_space_options), 0, 0 }
 #define PAGETIE_TIE_OPTIONS_INIT { sizeof(pagetie_tie_options), 0, 0, 0, 0 }
 
+/* Flags such as -fshort-enums make other enums than the library's. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
-static_assert(sizeof(pagetie_status) == 4 && sizeof(pagetie_access) == 4 && sizeof(pagetie_prot) == 4, "pagetie needs 32-bit enums");
+static_assert(sizeof(pagetie_status) == 4 && sizeof(pagetie_access) == 4 && sizeof(pagetie_prot) == 4,
+              "pagetie needs 32-bit enums");
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
-_Static_assert(sizeof(pagetie_status) == 4 && sizeof(pagetie_access) == 4 && sizeof(pagetie_prot) == 4, "pagetie needs 32-bit enums");
+_Static_assert(sizeof(pagetie_status) == 4 && sizeof(pagetie_access) == 4 && sizeof(pagetie_prot) == 4,
+               "pagetie needs 32-bit enums");
 #endif
+
+#endif /* PAGETIE_H */

@@ -138,7 +138,9 @@ pub(super) fn report(
 ) -> pagetie_status {
     let (status, os_error, numbers, index) = match failure {
         None => (pagetie_status::PAGETIE_PANIC, 0, Numbers::default(), None),
-        Some(Failure::Null(_)) => (pagetie_status::PAGETIE_NULL, 0, Numbers::default(), None),
+        Some(Failure::Null(_, index)) => {
+            (pagetie_status::PAGETIE_NULL, 0, Numbers::default(), index)
+        }
         Some(Failure::Invalid(_, value, index)) => {
             let numbers = Numbers { value: value as usize, ..Numbers::default() };
             (pagetie_status::PAGETIE_INVALID, 0, numbers, index)
@@ -172,7 +174,10 @@ pub(super) fn report(
     // Cut where it is too long.
     let _ = match failure {
         None => write!(line, "{function}: pagetie has a bug: it panicked"),
-        Some(Failure::Null(name)) => write!(line, "{function}: {name} is NULL"),
+        Some(Failure::Null(name, None)) => write!(line, "{function}: {name} is NULL"),
+        Some(Failure::Null(name, Some(index))) => {
+            write!(line, "{function}: item {index}: {name} is NULL")
+        }
         Some(Failure::Invalid(name, value, None)) => {
             write!(line, "{function}: {name} is out of its range: {value}")
         }
@@ -191,4 +196,36 @@ pub(super) fn report(
         }
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_between_characters() {
+        for (room, kept) in [(0, ""), (1, "a"), (2, "a"), (3, "a\u{e4}"), (4, "a\u{e4}b")] {
+            let mut bytes = [0; 8];
+            let mut line = Line { into: &mut bytes[..room], len: 0 };
+            let whole = write!(line, "a\u{e4}b").is_ok();
+            assert_eq!(whole, room == 4);
+            let text: Vec<u8> = bytes.iter().map(|&byte| byte as u8).collect();
+            assert_eq!(text.split(|&byte| byte == 0).next(), Some(kept.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn every_status_is_named_like_its_constant() {
+        for number in 0..18 {
+            let name = Status(number).name().to_str().expect("ASCII");
+            // SAFETY: 0..=16 are the values of the enum, in a row.
+            let constant = (number <= 16)
+                .then(|| unsafe { std::mem::transmute::<u32, pagetie_status>(number) });
+            match constant {
+                Some(constant) => assert_eq!(name, format!("{constant:?}")),
+                None => assert_eq!(name, "PAGETIE_UNKNOWN"),
+            }
+        }
+        assert_eq!(Status(u32::MAX).name(), c"PAGETIE_UNKNOWN");
+    }
 }

@@ -7,6 +7,13 @@
 //! begin with their size are raw pointers, of which only the bytes that the caller has are touched;
 //! outputs are raw pointers, written on success only. A body runs inside [`guard`], so a panic becomes a
 //! status.
+//!
+//! # Safety
+//!
+//! One promise covers every function, and `the caller's promise` below means it: a handle is NULL or was
+//! made here and not freed, any other pointer is NULL or points to as much memory as the function's
+//! comment says, and a call on a handle that is not const is the only one on it. Comments of single
+//! functions say only what goes beyond that, since they are the header's too.
 
 #![allow(unsafe_code, non_camel_case_types, reason = "the C ABI")]
 
@@ -15,17 +22,17 @@ mod options;
 mod region;
 mod space;
 mod tie;
+mod version;
 
 use crate::error::ErrorKind;
 use error::{pagetie_error, pagetie_status};
-use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why a call does not succeed, before it is told to the caller.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
-    /// A pointer that is needed was NULL; its name.
-    Null(&'static str),
+    /// A pointer that is needed was NULL: its name, the item of a list.
+    Null(&'static str, Option<usize>),
     /// An enum, size, reserved or flag field out of its range: its name, its value, the item of a list.
     Invalid(&'static str, i64, Option<usize>),
     /// A refusal of the crate.
@@ -89,12 +96,12 @@ fn quietly<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 /// NULL, or a handle of this type that was not freed.
 unsafe fn handle<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T, Failure> {
     // SAFETY: the caller's promise; handles are aligned, since they were boxed here.
-    unsafe { pointer.as_ref() }.ok_or(Failure::Null(name))
+    unsafe { pointer.as_ref() }.ok_or(Failure::Null(name, None))
 }
 
 /// Refuses a NULL output.
 fn output<T>(pointer: *mut T, name: &'static str) -> Result<*mut T, Failure> {
-    if pointer.is_null() { Err(Failure::Null(name)) } else { Ok(pointer) }
+    if pointer.is_null() { Err(Failure::Null(name, None)) } else { Ok(pointer) }
 }
 
 /// Hands a new handle to C.
@@ -106,33 +113,56 @@ unsafe fn give<T>(out: *mut *mut T, value: T) {
     unsafe { out.write(Box::into_raw(Box::new(value))) };
 }
 
-/// The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
-#[unsafe(no_mangle)]
-pub extern "C" fn pagetie_status_name(status: error::Status) -> *const c_char {
-    status.name().as_ptr()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::{CStr, c_char};
 
-/// The page size of this system in bytes. Regions of huge pages have a larger one of their own:
-/// `pagetie_region_page_size`.
-#[unsafe(no_mangle)]
-pub extern "C" fn pagetie_page_size() -> usize {
-    crate::page::size()
-}
-
-/// The version of the library that runs: `major << 16 | minor << 8 | patch`. Compare it with the
-/// `PAGETIE_VERSION_` macros of the header that was compiled against.
-#[unsafe(no_mangle)]
-pub extern "C" fn pagetie_version() -> u32 {
-    const fn number(text: &str) -> u32 {
-        let mut value = 0;
-        let mut i = 0;
-        while i < text.len() {
-            value = value * 10 + (text.as_bytes()[i] - b'0') as u32;
-            i += 1;
+    /// An error as C makes it: its size, and bytes that nobody set.
+    fn fresh() -> pagetie_error {
+        pagetie_error {
+            size: size_of::<pagetie_error>(),
+            status: pagetie_status::PAGETIE_OK,
+            os_error: -7,
+            value: 7,
+            other: 7,
+            message: [b'x' as c_char; 192],
+            value_end: 7,
+            other_end: 7,
+            index: 7,
         }
-        value
     }
-    number(env!("CARGO_PKG_VERSION_MAJOR")) << 16
-        | number(env!("CARGO_PKG_VERSION_MINOR")) << 8
-        | number(env!("CARGO_PKG_VERSION_PATCH"))
+
+    #[test]
+    fn a_panic_becomes_a_status() {
+        let mut error = fresh();
+        let status = guard("pagetie_tie_new", &raw mut error, || panic!("on purpose"));
+        assert_eq!(status, pagetie_status::PAGETIE_PANIC);
+        assert_eq!((error.status, error.os_error, error.index), (status, 0, usize::MAX));
+        // SAFETY: its NUL is there, or this reads past the array and fails.
+        let text = unsafe { CStr::from_ptr(error.message.as_ptr()) };
+        assert_eq!(text, c"pagetie_tie_new: pagetie has a bug: it panicked");
+        assert_eq!(guard("f", std::ptr::null_mut(), || panic!("on purpose")), status);
+        assert_eq!(quietly(5, || panic!("on purpose")), 5);
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_does_not_get_out() {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("dropped on purpose");
+            }
+        }
+        let status = guard("f", std::ptr::null_mut(), || std::panic::panic_any(Payload));
+        assert_eq!(status, pagetie_status::PAGETIE_PANIC);
+        quietly((), || std::panic::panic_any(Payload));
+    }
+
+    #[test]
+    fn a_success_leaves_the_error_alone() {
+        let mut error = fresh();
+        assert_eq!(guard("f", &raw mut error, || Ok(())), pagetie_status::PAGETIE_OK);
+        assert_eq!((error.os_error, error.value, error.index), (-7, 7, 7));
+    }
 }

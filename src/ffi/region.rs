@@ -10,19 +10,20 @@ use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
-/// Pages that can be tied: a memory object and one host view of it that never moves.
+/// Pages that can be tied: a memory object and one host view of it that never moves. Made by
+/// pagetie_region_new, pagetie_region_from_fd and pagetie_region_open.
 #[derive(Debug)]
 pub struct pagetie_region(pub(super) Region);
 
 /// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
 ///
-/// `len` is a multiple of the page size, not 0; no memory is taken before it is touched.
+/// `len` is a multiple of the page size (of the huge page size with required huge pages), not 0. No
+/// memory is taken before it is touched, but for required huge pages. NULL options are the
+/// defaults. Release it with pagetie_region_free.
 ///
-/// Returns NULL, MISALIGNED, EMPTY, INVALID, NO_MEMORY, LIMIT, UNSUPPORTED (no such huge pages), OS.
-/// Release it with pagetie_region_free. Since 0.1; Linux 5.14.
-///
-/// # Safety
-/// Pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE
+/// (more than an object can have), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_UNSUPPORTED (no such
+/// huge pages), PAGETIE_OS. Since 0.1; Linux 5.14.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_new(
     len: usize,
@@ -40,17 +41,16 @@ pub unsafe extern "C" fn pagetie_region_new(
     })
 }
 
-/// Makes a region of the whole object behind a descriptor: a memfd of another process, or a file. The
-/// descriptor is duplicated, and still yours.
+/// Makes a region of the whole object behind a descriptor: a memfd of another process, or a file.
+/// The descriptor is duplicated, and still yours. Its length is the object's, any number of bytes
+/// but 0.
 ///
 /// A file that somebody shortens meanwhile raises SIGBUS where its bytes were. Regions made by
 /// pagetie_region_new cannot be shortened.
 ///
-/// Returns NULL, INVALID, EMPTY (no bytes), UNSUPPORTED (not a regular file), NO_MEMORY, LIMIT, OS.
-/// Since 0.1.
-///
-/// # Safety
-/// Pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (also a negative fd), PAGETIE_EMPTY (no bytes),
+/// PAGETIE_UNSUPPORTED (not a regular file), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Since
+/// 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_from_fd(
     fd: c_int,
@@ -74,13 +74,10 @@ pub unsafe extern "C" fn pagetie_region_from_fd(
     })
 }
 
-/// Makes a region of a file, open for reading and writing where permissions allow that, else for
-/// reading. Its length is the file's; the last page may be partial.
+/// Makes a region of the file at `path`, open for reading and writing where permissions allow that,
+/// else for reading. Its length is the file's; the last page may be partial.
 ///
-/// Returns as pagetie_region_from_fd; OS with the errno of open(2). Since 0.1.
-///
-/// # Safety
-/// Pointers are NULL or as described.
+/// Fails as pagetie_region_from_fd does; PAGETIE_OS has the errno of open(2). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_open(
     path: *const c_char,
@@ -90,7 +87,7 @@ pub unsafe extern "C" fn pagetie_region_open(
 ) -> pagetie_status {
     guard("pagetie_region_open", error, || {
         if path.is_null() {
-            return Err(Failure::Null("path"));
+            return Err(Failure::Null("path", None));
         }
         let out = output(out, "out")?;
         // SAFETY: the caller's promise.
@@ -105,9 +102,6 @@ pub unsafe extern "C" fn pagetie_region_open(
 }
 
 /// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
-///
-/// # Safety
-/// NULL, or a region that was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_free(region: *mut pagetie_region) {
     if !region.is_null() {
@@ -118,41 +112,31 @@ pub unsafe extern "C" fn pagetie_region_free(region: *mut pagetie_region) {
 }
 
 /// Its length in bytes; 0 of NULL. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live region.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_len(region: *const pagetie_region) -> usize {
     // SAFETY: the caller's promise.
     unsafe { region.as_ref() }.map_or(0, |region| region.0.len())
 }
 
-/// The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live region.
+/// The page size of its memory in bytes: that of the system, or of its huge pages; 0 of NULL. Since
+/// 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_page_size(region: *const pagetie_region) -> usize {
     // SAFETY: the caller's promise.
     unsafe { region.as_ref() }.map_or(0, |region| region.0.page_size())
 }
 
-/// The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while the
-/// region is tied anywhere: the compiler does not know that the bytes have two addresses. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live region.
+/// The start of the host view, which never moves; NULL of NULL. Use volatile or atomic access while
+/// the region is tied anywhere: the compiler does not know that the bytes have two addresses. Since
+/// 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_data(region: *const pagetie_region) -> *mut c_void {
     // SAFETY: the caller's promise.
     unsafe { region.as_ref() }.map_or(std::ptr::null_mut(), |region| region.0.as_ptr().cast())
 }
 
-/// The memory object's descriptor, still owned by the region, to hand to another process; -1: it has
-/// none. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live region.
+/// The memory object's descriptor, still owned by the region, to hand to another process; -1: it
+/// has none, and of NULL. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_fd(region: *const pagetie_region) -> c_int {
     use std::os::fd::AsRawFd;
@@ -160,12 +144,12 @@ pub unsafe extern "C" fn pagetie_region_fd(region: *const pagetie_region) -> c_i
     unsafe { region.as_ref() }.and_then(|region| region.0.fd()).map_or(-1, |fd| fd.as_raw_fd())
 }
 
-/// Copies bytes out. While somebody writes them the copy may tear between bytes; it never invents one.
+/// Copies `len` bytes from `offset` on out of the region. While somebody writes them the copy may
+/// tear between bytes; it never invents one. `into` has room for `len` bytes, which do not lie in
+/// memory that shows this region. Any range of bytes; reading none is fine.
 ///
-/// Returns NULL, OUT_OF_RANGE; ENDED for a region hidden from fork in a child. Since 0.1.
-///
-/// # Safety
-/// A live region; `into` has room for `len` bytes, which do not lie in tied memory of this region.
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (a region hidden from fork, in a
+/// child). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_read(
     region: *const pagetie_region,
@@ -178,7 +162,7 @@ pub unsafe extern "C" fn pagetie_region_read(
         // SAFETY: the caller's promise.
         let region = unsafe { handle(region, "region")? };
         if into.is_null() {
-            return Err(Failure::Null("into"));
+            return Err(Failure::Null("into", None));
         }
         // SAFETY: the caller's promise: room for `len` bytes, which need not be initialised.
         unsafe { region.0.read_to(offset, into.cast(), len) }?;
@@ -186,12 +170,10 @@ pub unsafe extern "C" fn pagetie_region_read(
     })
 }
 
-/// Copies bytes in. See pagetie_region_read.
+/// Copies `len` bytes into the region from `offset` on. `from` has `len` readable bytes, which do
+/// not lie in memory that shows this region. See pagetie_region_read.
 ///
-/// Returns NULL, OUT_OF_RANGE, READ_ONLY, ENDED. Since 0.1.
-///
-/// # Safety
-/// A live region; `from` has `len` readable bytes, which do not lie in tied memory of this region.
+/// Fails as PAGETIE_NULL, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_READ_ONLY. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_write(
     region: *const pagetie_region,
@@ -204,7 +186,7 @@ pub unsafe extern "C" fn pagetie_region_write(
         // SAFETY: the caller's promise.
         let region = unsafe { handle(region, "region")? };
         if from.is_null() {
-            return Err(Failure::Null("from"));
+            return Err(Failure::Null("from", None));
         }
         // SAFETY: the caller's promise: `len` readable bytes.
         unsafe { region.0.write_from(offset, from.cast(), len) }?;
@@ -212,14 +194,12 @@ pub unsafe extern "C" fn pagetie_region_write(
     })
 }
 
-/// Makes the region longer, up to `max_len` of its options. The new bytes are zeros, the view stays where
-/// it is, and ties are not affected.
+/// Makes the region `new_len` bytes long, up to `max_len` of its options: a multiple of its page
+/// size, unless it is a file's. The new bytes are zeros, the view stays where it is, and ties are
+/// not affected. The present length is fine.
 ///
-/// Returns NULL, MISALIGNED, OUT_OF_RANGE (past max_len, or shorter than it is), READ_ONLY, NO_MEMORY,
-/// ENDED, OS. Since 0.1.
-///
-/// # Safety
-/// A live region.
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_OUT_OF_RANGE (past max_len, or shorter than
+/// it is), PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_grow(
     region: *const pagetie_region,
@@ -232,13 +212,11 @@ pub unsafe extern "C" fn pagetie_region_grow(
     })
 }
 
-/// Makes huge pages of the region's memory where the kernel does that; best effort. `huge_bytes`, which
-/// may be NULL, gets how many bytes are huge now.
+/// Makes huge pages of the region's memory where the kernel does that without privilege; best
+/// effort: what cannot become huge stays as it is. `huge_bytes`, which may be NULL, gets how many
+/// bytes are huge now.
 ///
-/// Returns NULL; UNSUPPORTED until a later version. Since 0.1; Linux 6.1.
-///
-/// # Safety
-/// A live region; `huge_bytes` is NULL or writable.
+/// Fails as PAGETIE_NULL, PAGETIE_ENDED. Since 0.1; nothing becomes huge before Linux 6.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_collapse(
     region: *const pagetie_region,
@@ -256,12 +234,11 @@ pub unsafe extern "C" fn pagetie_region_collapse(
     })
 }
 
-/// Brings pages into memory, those of a file from disk. The range need not be aligned.
+/// Brings pages into memory and maps them into the host view, those of a file from disk. The range
+/// of bytes need not be aligned; `len` is not 0.
 ///
-/// Returns NULL, EMPTY, OUT_OF_RANGE, ENDED, OS. Since 0.1.
-///
-/// # Safety
-/// A live region.
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED, PAGETIE_OS. Since
+/// 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_prefetch(
     region: *const pagetie_region,
@@ -275,13 +252,13 @@ pub unsafe extern "C" fn pagetie_region_prefetch(
     })
 }
 
-/// The bytes read zero from now on, through the host view and every tie, and their memory goes back.
-/// Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
+/// The bytes read zero from now on, through the host view and every tie, and their memory goes
+/// back. Private pages of copy-on-write ties keep their bytes. Of a file only with allow_discard.
 ///
-/// Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, OS. Since 0.1.
+/// `offset` and `len` are multiples of the region's page size; the end may be the region's own.
 ///
-/// # Safety
-/// A live region.
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_discard(
     region: *const pagetie_region,

@@ -8,7 +8,7 @@ use crate::Space;
 use crate::page::Extent;
 use std::ffi::c_void;
 
-/// Addresses that ties may be laid over.
+/// Addresses that ties may be laid over. Made by pagetie_space_reserve and pagetie_space_borrow.
 #[derive(Debug)]
 pub struct pagetie_space(pub(super) Space);
 
@@ -91,15 +91,15 @@ fn check_list<T>(
     Ok(())
 }
 
-/// Reserves `len` bytes of addresses: 2 MiB aligned, with an inaccessible guard page before and after.
-/// All of it is inaccessible at first; pagetie_protect makes parts of it memory. This is the way to run
-/// an engine that takes its memory from outside, and needs no promise.
+/// Reserves `len` bytes of addresses: 2 MiB aligned, with an inaccessible guard page before and
+/// after. All of it is inaccessible at first; pagetie_protect makes parts of it memory. This is the
+/// way to run an engine that takes its memory from outside, and needs no promise.
 ///
-/// Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, NO_MEMORY, LIMIT. Release it with pagetie_space_free,
-/// which unmaps it. Since 0.1.
+/// `len` is a multiple of the page size, not 0. Release it with pagetie_space_free, which unmaps
+/// it.
 ///
-/// # Safety
-/// Pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_NO_MEMORY, PAGETIE_LIMIT. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_reserve(
     len: usize,
@@ -115,20 +115,20 @@ pub unsafe extern "C" fn pagetie_space_reserve(
     })
 }
 
-/// Borrows memory that somebody else owns, such as a WebAssembly engine's linear memory. Neither start nor
-/// length need be aligned; ties lie over the whole pages between.
+/// Borrows `memory_len` bytes that somebody else owns, such as a WebAssembly engine's linear
+/// memory. Neither start nor length need be aligned; ties lie over the whole pages between.
 ///
-/// You promise, until pagetie_untie_all returned OK or the space is gone: (1) the owner of the range allows
-/// other pages to be mapped over it; (2) it stays: not unmapped, moved, recycled or reset; (3) no other
-/// thread maps, unmaps or protects inside it during a call on this space; (4) no code holds a reference or
-/// cached value of a byte across a call that changes what the address shows, nor while a tied page is
-/// written through another alias.
+/// You promise, until pagetie_untie_all returned OK or the space is gone:
+/// (1) the owner of the range allows other pages to be mapped over it;
+/// (2) it stays: not unmapped, moved, recycled or reset;
+/// (3) no other thread maps, unmaps or protects inside it during a call on this space;
+/// (4) no code holds a reference or cached value of a byte across a call that changes what the
+/// address shows, nor while a tied page is written through another alias.
 ///
-/// Returns NULL, EMPTY, OUT_OF_RANGE, NOT_MAPPED, REFUSED_MEMORY, OVERLAP (memory of another live space),
-/// UNSUPPORTED (without /proc), NO_MEMORY, LIMIT, OS. Since 0.1.
-///
-/// # Safety
-/// The four promises; pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP (memory of another live space), PAGETIE_UNSUPPORTED
+/// (without /proc), PAGETIE_NO_MEMORY, PAGETIE_LIMIT, PAGETIE_OS. Release it with
+/// pagetie_space_free. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_borrow(
     memory_start: *mut c_void,
@@ -142,12 +142,10 @@ pub unsafe extern "C" fn pagetie_space_borrow(
     })
 }
 
-/// pagetie_space_borrow with options; NULL options are the defaults.
+/// pagetie_space_borrow with options; NULL options are the defaults. With allow_heap you promise
+/// besides that nothing in the range is freed while it is tied.
 ///
-/// Returns as pagetie_space_borrow; INVALID. Since 0.1.
-///
-/// # Safety
-/// As pagetie_space_borrow; with allow_heap, nothing in the range is freed while it is tied.
+/// Fails as pagetie_space_borrow does; PAGETIE_INVALID. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_borrow_with(
     memory_start: *mut c_void,
@@ -186,14 +184,13 @@ unsafe fn borrow(
     Ok(())
 }
 
-/// Takes note that borrowed memory grew in place. The same promise for the new length.
+/// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
+/// pagetie_space_borrow hold for the new length.
 ///
-/// Returns NULL, EMPTY, OUT_OF_RANGE (shorter), CHANGED (another start: the engine moved its memory; use
-/// pagetie_space_leak and borrow anew), NOT_MAPPED, REFUSED_MEMORY, OVERLAP, UNSUPPORTED (a reserved
-/// space), ENDED, OS. Since 0.1.
-///
-/// # Safety
-/// A live space; the promises of pagetie_space_borrow for the new length.
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
+/// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
+/// PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_grown_to(
     space: *const pagetie_space,
@@ -211,12 +208,9 @@ pub unsafe extern "C" fn pagetie_space_grown_to(
     })
 }
 
-/// Frees the space: its ties end, what they covered comes back, and a reservation is unmapped. Handles of
-/// its ties stay, ended. Call pagetie_untie_all first if you must know that nothing is left. NULL does
-/// nothing. Since 0.1.
-///
-/// # Safety
-/// NULL, or a space that was not freed.
+/// Frees the space: its ties end, what they covered comes back, and a reservation is unmapped.
+/// Handles of its ties stay, ended, and must still be freed. Call pagetie_untie_all first if you
+/// must know that nothing is left. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_free(space: *mut pagetie_space) {
     if !space.is_null() {
@@ -226,11 +220,8 @@ pub unsafe extern "C" fn pagetie_space_free(space: *mut pagetie_space) {
     }
 }
 
-/// Frees the space where its memory is gone or going: touches none of its addresses, releases our side. A
-/// reservation stays reserved for good. NULL does nothing. Since 0.1.
-///
-/// # Safety
-/// NULL, or a space that was not freed.
+/// Frees the space where its memory is gone or going: touches none of its addresses, releases our
+/// side. A reservation stays reserved for good. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_leak(space: *mut pagetie_space) {
     if !space.is_null() {
@@ -241,9 +232,6 @@ pub unsafe extern "C" fn pagetie_space_leak(space: *mut pagetie_space) {
 }
 
 /// The address of its first byte; NULL of NULL. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live space.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_base(space: *const pagetie_space) -> *mut c_void {
     // SAFETY: the caller's promise.
@@ -251,24 +239,19 @@ pub unsafe extern "C" fn pagetie_space_base(space: *const pagetie_space) -> *mut
 }
 
 /// Its length in bytes; 0 of NULL. Since 0.1.
-///
-/// # Safety
-/// NULL, or a live space.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_len(space: *const pagetie_space) -> usize {
     // SAFETY: the caller's promise.
     unsafe { space.as_ref() }.map_or(0, |space| space.0.len())
 }
 
-/// The ties of a space, in the order of addresses: our record of them, not the kernel's.
+/// Lists the ties of a space in the order of addresses: our record of them, not the kernel's.
 ///
-/// `into` may be NULL when `capacity` is 0; `item_size` is sizeof(pagetie_tie_info); `*count` is the full
-/// number even when it is more than `capacity`.
+/// `into` has room for `capacity` items of `item_size` bytes, which is sizeof(pagetie_tie_info),
+/// and may be NULL when `capacity` is 0. Of each item as much is written as both sides know.
+/// `*count` is the full number even when it is more than `capacity`.
 ///
-/// Returns NULL, INVALID. Since 0.1.
-///
-/// # Safety
-/// A live space; pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size). Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_ties(
     space: *const pagetie_space,
@@ -300,13 +283,12 @@ pub unsafe extern "C" fn pagetie_space_ties(
     })
 }
 
-/// Asks the kernel what is mapped in a range of the space, which need not be aligned. Addresses of which
-/// nothing is returned have nothing mapped. The array is as in pagetie_space_ties.
+/// Asks the kernel what is mapped in [at, at + len) of the space, in bytes that need not be
+/// aligned; `len` is not 0. Addresses of which nothing is returned have nothing mapped. The array
+/// is as in pagetie_space_ties, of pagetie_mapping.
 ///
-/// Returns NULL, INVALID, EMPTY, OUT_OF_RANGE, ENDED, UNSUPPORTED (without /proc), OS. Since 0.1.
-///
-/// # Safety
-/// A live space; pointers are NULL or as described.
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (item_size), PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_UNSUPPORTED (without /proc), PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_inspect(
     space: *const pagetie_space,
@@ -342,13 +324,13 @@ pub unsafe extern "C" fn pagetie_inspect(
     })
 }
 
-/// Changes what addresses allow, in any range of pages, tied or not. A tie's access is a ceiling.
+/// Changes what the addresses [at, at + len) allow, tied or not: whole pages, so both are multiples
+/// of the page size, as addresses. A tie's access is a ceiling. On failure every page allows what
+/// it did before.
 ///
-/// Returns NULL, INVALID, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, NOT_MAPPED, REFUSED_MEMORY,
-/// CHANGED, LIMIT, NO_MEMORY, OS. On failure every page allows what it did before. Since 0.1.
-///
-/// # Safety
-/// A live space.
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE,
+/// PAGETIE_ENDED, PAGETIE_READ_ONLY, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY, PAGETIE_CHANGED,
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_protect(
     space: *const pagetie_space,
@@ -364,15 +346,14 @@ pub unsafe extern "C" fn pagetie_protect(
     })
 }
 
-/// Throws away the bytes behind a range of pages. Of a read-write tie: the region's bytes read zero through
-/// every alias. Of a copy-on-write tie: private changes go. Of untied private memory: as it was first
-/// mapped. Read-only ties are refused, and so is untied shared memory.
+/// Throws away the bytes behind the addresses [at, at + len), multiples of the page size. Of a
+/// read-write tie: the region's bytes read zero through every alias. Of a copy-on-write tie:
+/// private changes go. Of untied private memory: as it was first mapped. Read-only ties are
+/// refused, and so is untied shared memory.
 ///
-/// Returns NULL, MISALIGNED, EMPTY, OUT_OF_RANGE, ENDED, READ_ONLY, UNSUPPORTED, NOT_MAPPED,
-/// REFUSED_MEMORY, CHANGED, OS. Since 0.1.
-///
-/// # Safety
-/// A live space.
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED,
+/// PAGETIE_READ_ONLY, PAGETIE_UNSUPPORTED, PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY,
+/// PAGETIE_CHANGED, PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_discard(
     space: *const pagetie_space,
@@ -387,13 +368,12 @@ pub unsafe extern "C" fn pagetie_discard(
     })
 }
 
-/// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory may be
-/// handed back or recycled. An empty space: OK.
+/// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
+/// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
+/// tie that could not be ended, after all were tried.
 ///
-/// Returns NULL, CHANGED, LIMIT, NO_MEMORY, ENDED, OS: the first failure, after all were tried. Since 0.1.
-///
-/// # Safety
-/// A live space.
+/// Fails as PAGETIE_NULL, PAGETIE_CHANGED, PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a
+/// forked child), PAGETIE_OS. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_untie_all(
     space: *const pagetie_space,
