@@ -1,9 +1,8 @@
 /* Structs of other versions: shorter and longer than ours, with tails of zeros and of something else. Each
- * lies at the end of a page with nothing after it, so that a byte too many is a signal. */
+ * lies at the end of a page with a page after it that cannot be touched: a byte too many is a signal. */
 #include "check.h"
-#include <sys/stat.h>
 
-static unsigned char *end_of_memory; /* nothing is mapped from here on */
+static unsigned char *end_of_memory;
 
 /* A struct of `size` bytes that says so itself: `known` bytes of `from`, then `tail`. */
 static void *sized(const void *from, size_t known, size_t size, unsigned char tail) {
@@ -154,7 +153,8 @@ static void errors(void) {
 
 int main(void) {
   begin();
-  end_of_memory = engine_memory(1) + page;
+  end_of_memory = engine_memory(2) + page;
+  CHECK(mprotect(end_of_memory, page, PROT_NONE) == 0);
   memory = engine_memory(1);
   pagetie_region *pages = new_region(1);
   pagetie_space *addresses = new_space(1);
