@@ -3,7 +3,11 @@
 //! What changes a whole process (limits, filters of system calls, lost rights, a use of all mappings)
 //! or may hang runs in a process of its own.
 
-#![allow(unsafe_code, reason = "maps, locks and filters behind the crate's back")]
+#![allow(
+    unsafe_code,
+    clippy::disallowed_methods,
+    reason = "maps, locks and filters behind the crate's back"
+)]
 
 #[path = "common/child.rs"]
 mod child;
