@@ -184,15 +184,37 @@ fn has_the_version_of_the_crate() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"), "cbindgen.toml has another version");
 }
 
+/// A reader of the header alone learns what can go wrong, and since when a function is there.
+#[test]
+fn documents_every_function() {
+    let header = header();
+    let mut comment = String::new();
+    let mut documented = 0;
+    for line in header.lines() {
+        if let Some(text) = line.strip_prefix("///") {
+            comment.push_str(text);
+            continue;
+        }
+        if cc::functions(line).len() == 1 {
+            assert!(comment.contains("Since 0."), "since when? {line}");
+            let says_how = comment.contains(" Fails as ");
+            assert_eq!(says_how, line.starts_with("enum pagetie_status"), "how it fails: {line}");
+            documented += 1;
+        }
+        comment.clear();
+    }
+    assert_eq!(documented, cc::functions(&header).len());
+}
+
 /// The C++ header has something for each function of the C header.
 #[test]
 fn the_cpp_header_calls_every_function() {
     let path = root().join("include/pagetie.hpp");
     let text = fs::read_to_string(path).expect("include/pagetie.hpp");
-    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let code: Vec<&str> =
-        code.filter(|line| !line.starts_with([' ', '/']) || line.starts_with("  ")).collect();
-    let code = code.join("\n");
+    // Block comments are set off by ` * `, and only the first begins a line with a slash.
+    let is_code = |line: &&str| !line.starts_with([' ', '/']) || line.starts_with("  ");
+    let code = text.lines().filter(is_code).map(|line| line.split("//").next().unwrap_or_default());
+    let code = code.collect::<Vec<_>>().join("\n");
     let words: BTreeSet<&str> =
         code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     for function in cc::functions(&header()) {
