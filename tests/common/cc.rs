@@ -107,13 +107,19 @@ pub fn library() -> &'static Library {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
         let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
         let version = if major == "0" { format!("0.{minor}") } else { major.to_owned() };
+        let soname = format!("libpagetie.so.{version}");
         run(Command::new(env!("CARGO"))
             .current_dir(root())
             .args(["rustc", "--locked", "--quiet", "--lib", "--release", "--target-dir"])
             .arg(target)
             .args(["--features", "capi", "--crate-type", "staticlib,cdylib", "--"])
-            .args(["-C", &format!("link-arg=-Wl,-soname,libpagetie.so.{version}")]));
+            .args(["-C", &format!("link-arg=-Wl,-soname,{soname}")]));
         let release = target.join("release");
+        // What programs look for that were linked with the shared library.
+        match std::os::unix::fs::symlink("libpagetie.so", release.join(soname)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => panic!("{error}"),
+            _ => {}
+        }
         Library { archive: release.join("libpagetie.a"), shared: release.join("libpagetie.so") }
     })
 }
