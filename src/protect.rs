@@ -66,9 +66,8 @@ impl Shared {
         for record in state.ledger.overlapping(pages) {
             let body = record.body();
             let same = |vma: &sys::Vma| body.alias.is_shown_by(vma, record.pages.start());
-            let covered = Pages::meets;
             let ours = |vma: &sys::Vma| {
-                Pages::known(vma.start, vma.end).is_some_and(|part| covered(part, record.pages))
+                Pages::known(vma.start, vma.end).is_some_and(|part| part.meets(record.pages))
             };
             let known = state.beliefs.is_none() && body.standing != Standing::Stranded;
             if known && layout.iter().any(|vma| ours(vma) && !same(vma)) {

@@ -127,12 +127,9 @@ impl Space {
         let start = with_guards.start() + page;
         let covered = Span { start, end: start + len };
         // Addresses that were free cannot be another live space's, unless that was unmapped.
-        let entry = process.enter(covered).map_err(|refusal| match refusal {
-            process::Refusal::Overlap(met) => {
-                Error::overlap(Op::Reserve, covered, met, crate::error::Met::Space)
-            }
-            process::Refusal::Ballast(errno) => failed(errno),
-        })?;
+        let entry = process
+            .enter(covered)
+            .map_err(|refusal| refused(process, Op::Reserve, covered, refusal))?;
         reservation.keep();
         let beliefs = process.maps().is_none().then(Beliefs::default);
         Ok(Self::new(

@@ -496,7 +496,9 @@ impl Tie {
     /// # Errors
     /// The tie comes back in the error, as live as before, except after
     /// - [`Changed`](crate::ErrorKind::Changed): the kernel no longer shows what was left there.
-    ///   Nothing was touched, the tie has ended, and what it had covered is freed.
+    ///   Nothing was touched, the tie has ended, and what it had covered is freed;
+    /// - a failed mlock(2) of pages that were thrown away: all is back but their lock, and the tie has
+    ///   ended.
     ///
     /// At the mapping limit untying still works.
     ///

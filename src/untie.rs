@@ -49,7 +49,8 @@ pub(crate) fn every(
     result
 }
 
-/// Ends one tie, of whatever standing. On an error other than `Changed` it is as live as before.
+/// Ends one tie, of whatever standing. On an error it is as live as before, but for `Changed` and where
+/// all came back and could not be locked.
 pub(crate) fn end(shared: &Shared, state: &mut State, op: Op, record: &Record) -> Result<()> {
     end_with(shared, state, op, record, true)
 }

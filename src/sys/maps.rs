@@ -1,4 +1,4 @@
-//! What is mapped, from `/proc/thread-self/maps`: by `PROCMAP_QUERY`, or by reading the file.
+//! What is mapped, from `/proc/self/maps`: by `PROCMAP_QUERY`, or by reading the file.
 //!
 //! References: proc(5); `PROCMAP_QUERY` in `linux/fs.h`, Linux 6.11.
 
