@@ -184,7 +184,6 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    #[cfg(feature = "capi")]
     pub const fn new(start: usize, len: usize) -> Self {
         Self { start, len: Some(len) }
     }
