@@ -113,6 +113,7 @@ pub(crate) enum Op {
     Prepare,
     Protect,
     Discard,
+    DiscardMany,
     Inspect,
 }
 
@@ -141,6 +142,7 @@ impl Op {
             Op::Prepare => "prepare",
             Op::Protect => "protect",
             Op::Discard => "discard",
+            Op::DiscardMany => "discard_many",
             Op::Inspect => "inspect",
         }
     }
