@@ -10,15 +10,15 @@
 
 use crate::alias::{Alias, Failed};
 use crate::error::{Error, Met, Op, Result, Span, UntieError};
-use crate::inspect::{Confirmed, Layout};
-use crate::keep::{self, Cover, Moment, Return};
+use crate::inspect::{self, Confirmed, Layout};
+use crate::keep::{self, Cover, Locks, Moment, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
 use crate::park::{self, Aside};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
-use crate::sys::{Call, Errno, Protection};
+use crate::sys::{self, Call, Errno, Protection};
 use crate::untie;
 use crate::zeros::Zeros;
 use std::fmt;
@@ -280,9 +280,9 @@ impl Space {
             }
         }
         // The kernel is asked about all of them before the first is laid.
-        let mut runs = Vec::new();
+        let mut runs: Vec<Run<'_>> = Vec::new();
         let mut rest = &plans[..];
-        while let [(index, first), ..] = rest {
+        while let [(_, first), ..] = rest {
             let continued =
                 rest.windows(2).take_while(|pair| pair[0].1.is_continued_by(&pair[1].1));
             let (items, after) = rest.split_at(1 + continued.count());
@@ -290,12 +290,11 @@ impl Space {
             let end = items.last().map_or(first.pages.end(), |(_, last)| last.pages.end());
             let Some(pages) = Pages::known(first.pages.start(), end) else { continue };
             let alias = first.alias.clone();
-            let whole = Plan { op: Op::Tie, pages, alias, aside: None };
-            let layout = whole.survey(shared, &state).map_err(|error| error.at_index(*index))?;
-            runs.push((items, whole, layout));
+            runs.push(Run { items, whole: Plan { op: Op::Tie, pages, alias, aside: None } });
         }
-        for (items, whole, layout) in &runs {
-            match lay(shared, &mut state, whole, layout) {
+        let surveys = survey_all(shared, &state, &runs)?;
+        for (Run { items, whole }, (layout, locks)) in runs.iter().zip(&surveys) {
+            match lay(shared, &mut state, whole, layout, *locks) {
                 Ok(mut cover) => {
                     for (index, plan) in *items {
                         let next = cover.split_off(plan.pages.end());
@@ -321,24 +320,77 @@ impl Space {
     }
 }
 
+/// Items of a list that continue each other in space and region, and their one plan.
+struct Run<'a> {
+    items: &'a [(usize, Plan)],
+    whole: Plan,
+}
+
+/// Surveys every run. Runs that lie side by side are asked about together.
+fn survey_all(shared: &Shared, state: &State, runs: &[Run<'_>]) -> Result<Vec<(Layout, Locks)>> {
+    /// Mappings under neighbours that are still looked through for each of them.
+    const FEW: usize = 4;
+    let mut surveys = Vec::with_capacity(runs.len());
+    let mut rest = runs;
+    while let [first, ..] = rest {
+        let (pages, options) = (|run: &Run<'_>| run.whole.pages, first.whole.alias.options);
+        let beside = rest.windows(2).take_while(|pair| {
+            pages(&pair[0]).end() == pages(&pair[1]).start()
+                && pair[1].whole.alias.options == options
+        });
+        let (group, after) = rest.split_at(1 + beside.count());
+        rest = after;
+        let hull = group.last().map_or(pages(first), |last| pages(first).hull(pages(last)));
+        if group.len() > 1 {
+            let together = Plan { pages: hull, alias: first.whole.alias.clone(), ..first.whole };
+            let layout = together.survey(shared, state).ok().filter(|all| all.len() <= FEW);
+            let parts = layout.and_then(|all| {
+                let part = |run| inspect::part(&all, pages(run));
+                group.iter().map(part).collect::<Option<Vec<_>>>()
+            });
+            if let Some(parts) = parts {
+                let locked = sys::is_locked(hull.start(), hull.len());
+                let locks = if locked == Ok(false) { Locks::None } else { Locks::Unknown };
+                surveys.extend(parts.into_iter().map(|layout| (layout, locks)));
+                continue;
+            }
+        }
+        for run in group {
+            let layout = run.whole.survey(shared, state);
+            let index = run.items.first().map(|(index, _)| *index);
+            let layout =
+                layout.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
+            surveys.push((layout, Locks::Unknown));
+        }
+    }
+    Ok(surveys)
+}
+
 /// Makes one tie of a plan.
 fn carry_out(shared: &Arc<Shared>, plan: Plan) -> Result<Tie> {
     let mut state = shared.lock(plan.op)?;
     plan.check_overlap(shared, &state)?;
     let layout = plan.survey(shared, &state)?;
-    let cover = lay(shared, &mut state, &plan, &layout)?;
+    let cover = lay(shared, &mut state, &plan, &layout, Locks::Unknown)?;
     Ok(enter(shared, &mut state, plan.pages, plan.alias, cover))
 }
 
 /// Moves aside what is there, and lays the alias.
-fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Result<Cover> {
+fn lay(
+    shared: &Shared,
+    state: &mut State,
+    plan: &Plan,
+    layout: &Layout,
+    locks: Locks,
+) -> Result<Cover> {
     let (op, process, pages) = (plan.op, shared.process, plan.pages);
     if !process.ballast().is_ready() {
         return Err(process.failed(op, shared.span(pages), Call::Mprotect, Errno::NOMEM));
     }
     // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; the
     // lock is held, and the layout was just asked for.
-    let taken = unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros) };
+    let taken =
+        unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros, locks) };
     let (cover, moment) = match taken {
         Ok(taken) => taken,
         Err(keep::Refusal { failed, cover, moment }) => {
