@@ -15,7 +15,7 @@
 use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Pages};
 use crate::region::Region;
-use crate::reservation::congruent_place;
+use crate::reservation::{self, congruent_place};
 use crate::sys::{self, Advice, Call, Errno, Flavour, Protection, Vma};
 
 /// What a tie shows: a region from `offset` on.
@@ -50,6 +50,11 @@ impl Access {
 impl Alias {
     pub fn protection(&self) -> Protection {
         self.options.access.protection()
+    }
+
+    /// Whether huge pages of the region are huge at `pages` too.
+    pub fn is_congruent(&self, pages: Pages) -> bool {
+        reservation::is_congruent(pages.start(), self.offset)
     }
 
     /// Whether a mapping is this alias, laid at `start`.

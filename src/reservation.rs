@@ -92,6 +92,11 @@ impl Drop for Reservation {
     }
 }
 
+/// Whether an address can show the huge page that an offset lies in: they agree modulo 2 MiB.
+pub(crate) const fn is_congruent(addr: usize, offset: usize) -> bool {
+    addr.wrapping_sub(offset) & (MIB_2 - 1) == 0
+}
+
 /// A free place for a mapping of `pages.len()` bytes that is congruent with `pages`, as a hint: it is
 /// free now, and whoever uses it must take another answer. 0, no preference, for short ranges, whose
 /// page tables are not moved whole.

@@ -156,6 +156,10 @@ impl Space {
     /// Reading a hole of a sparse region through any tie takes memory for it: a guest can fill a
     /// region up to its length.
     ///
+    /// Huge pages of a region ([`Region::collapse`]) are huge in a tie too where its address and its offset
+    /// agree modulo 2 MiB, and only there; [`TieInfo::congruent`](crate::TieInfo::congruent) tells. Spaces of
+    /// [`Space::reserve`] begin at such an address, and so do most engines' memories.
+    ///
     /// # Units
     /// `at` and `range`: bytes, of the space and of the region. Both are multiples of
     /// [`Region::page_size`], as addresses: if a borrowed space does not start on a page, `at` is

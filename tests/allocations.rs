@@ -47,9 +47,8 @@ fn a_tie_of_a_page_allocates_once() {
     for covered in [Covered::Keep, Covered::Discard] {
         for access in [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite] {
             let how = TieOptions::new(access).covered(covered);
-            let tie = |at: usize| {
-                space.tie(at * page(), &region, page()..2 * page(), how).expect("tie")
-            };
+            let tie =
+                |at: usize| space.tie(at * page(), &region, page()..2 * page(), how).expect("tie");
             // The list of ties and the first look at the process are there from now on.
             tie(4).untie().expect("untie");
             let (allocated, mut tied) = count(|| tie(7));
