@@ -700,6 +700,13 @@ impl Tie {
         &self.alias.region
     }
 
+    /// Whether its address and its offset agree modulo 2 MiB: see [`TieInfo::congruent`].
+    ///
+    /// [`TieInfo::congruent`]: crate::TieInfo::congruent
+    pub fn is_congruent(&self) -> bool {
+        self.alias.is_congruent(self.record.pages)
+    }
+
     /// Whether it has not ended: our record, not the kernel's ([`Space::inspect`] asks that). `false` in
     /// a forked child.
     #[inline]

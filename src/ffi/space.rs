@@ -368,6 +368,45 @@ pub unsafe extern "C" fn pagetie_discard(
     })
 }
 
+/// One range of pagetie_discard_many. Never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pagetie_range {
+    /// Where in the space, in bytes.
+    pub at: usize,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// pagetie_discard of many ranges, in fewer system calls: neighbours become one, and scattered
+/// private pages go in batches where the kernel has that. All are checked before the first byte
+/// goes; they may come in any order, and overlap. No ranges: OK, and `ranges` may be NULL.
+///
+/// Fails as pagetie_discard does, with the number of the range in error.index. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_discard_many(
+    space: *const pagetie_space,
+    ranges: *const pagetie_range,
+    count: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_discard_many", error, || {
+        // SAFETY: the caller's promise.
+        let space = unsafe { handle(space, "space")? };
+        if count == 0 {
+            return Ok(space.0.shared().discard_extents(std::iter::empty())?);
+        }
+        output(ranges.cast_mut(), "ranges")?;
+        if count > isize::MAX as usize / size_of::<pagetie_range>() {
+            return Err(Failure::Invalid("count", count as i64, None));
+        }
+        // SAFETY: not NULL, `count` readable ranges by the caller's promise, of integers.
+        let ranges = unsafe { std::slice::from_raw_parts(ranges, count) };
+        let extents = ranges.iter().map(|range| Extent::new(range.at, range.len));
+        Ok(space.0.shared().discard_extents(extents)?)
+    })
+}
+
 /// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
 /// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
 /// tie that could not be ended, after all were tried.
