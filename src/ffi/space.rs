@@ -185,12 +185,15 @@ unsafe fn borrow(
 }
 
 /// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
-/// pagetie_space_borrow hold for the new length.
+/// pagetie_space_borrow hold for the new length. What pagetie_protect forbade, and stores to
+/// read-only ties, are forbidden again: V8 allows everything when it grows. Call it before the guest
+/// goes on; growth by nothing is fine.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
 /// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
-/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
-/// PAGETIE_OS. Since 0.1.
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED;
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the growth is noted, and something that was
+/// forbidden may still be allowed. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_grown_to(
     space: *const pagetie_space,
