@@ -640,6 +640,7 @@ static const char *untie_restores(void) {
 }
 
 static const char *closed_while_tied(void) {
+  the_engine.close(open_guest()); /* so that the engine has a memory to use again, if it does that */
   setup s = begin();
   pagetie_tie *tied = tie(&s, s.first, s.region, 0, s.whole, PAGETIE_READ_WRITE_TIE);
   the_engine.close(s.guest);
@@ -656,6 +657,9 @@ static const char *closed_while_tied(void) {
   }
   EXPECT(strange == 0, "%zu bytes of a new guest are not its own, from %zu on", strange, where);
   fill(s.guest, 0, 0xee, MEMORY);
+  if (region_byte(s.region, s.whole - 1) == 0xee) {
+    return "the next tenant writes it";
+  }
   expect_unharmed(s.region, 0);
   tie(&s, s.first, s.region, 0, s.whole, PAGETIE_READ_ONLY_TIE);
   expect_shows(s.guest, s.first, s.region, 0, s.whole);
