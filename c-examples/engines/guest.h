@@ -1,4 +1,4 @@
-/* guest.wat as bytes. Generated: make -C c-examples/engines guest.h. */
+/* guest.wat as bytes. Generated: make -C c-examples/engines guest */
 #ifndef PAGETIE_GUEST_H
 #define PAGETIE_GUEST_H
 

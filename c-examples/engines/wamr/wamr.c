@@ -86,7 +86,8 @@ static outcome call(guest *guest, const char *name, const int32_t *args, size_t 
   memcpy(cells, args, count * sizeof *args);
   wasm_function_inst_t function = wasm_runtime_lookup_function(guest->instance, name, NULL);
   wamr_current = &guest->memory;
-  bool returned = function != NULL && wasm_runtime_call_wasm(guest->stack, function, (uint32_t)count, cells);
+  bool returned =
+      function != NULL && wasm_runtime_call_wasm(guest->stack, function, (uint32_t)count, cells);
   wamr_current = NULL;
   if (returned) {
     *result = (int32_t)cells[0];
