@@ -136,7 +136,7 @@ int main() {
     int32_t result;
     const int32_t range[] = {65536, 65536}, store[] = {65536, 1};
     call_guest(guest, "sum", range, 2, &result);
-    std::printf("%s adds up the host's pages: %d\n", version(), result);
+    std::printf("the guest adds up the host's pages: %d\n", result);
     const bool trapped = call_guest(guest, "store", store, 2, &result) == TRAPPED;
     std::printf("a store to them %s\n", trapped ? "traps" : "returns");
     tie.untie(); // also where space ends
