@@ -55,7 +55,7 @@ void fill(const pagetie::Region &region) {
 
 struct Program {
   const char *name;
-  const unsigned char *wasm;
+  const uint8_t *wasm;
   size_t len;
   int64_t (*in_host)(const int64_t *rows, const int64_t *end);
 };
