@@ -18,8 +18,6 @@ struct guest {
   IM3Runtime runtime;
 };
 
-static const char *version(void) { return "wasm3 " M3_VERSION; }
-
 static void close_guest(guest *guest) {
   m3_FreeRuntime(guest->runtime);
   m3_FreeEnvironment(guest->environment);
@@ -65,9 +63,11 @@ static outcome call(guest *guest, const char *name, const int32_t *args, size_t 
 
 #ifdef WASM3_MALLOC
 enum { FROM_MALLOC = 1 };
+static const char *version(void) { return "wasm3 " M3_VERSION " (malloc)"; }
 static const pagetie_space *space(guest *guest) { return (void)guest, NULL; }
 #else
 enum { FROM_MALLOC = 0 };
+static const char *version(void) { return "wasm3 " M3_VERSION; }
 static const pagetie_space *space(guest *guest) { return wasm3_space(m3_GetMemory(guest->runtime, NULL, 0)); }
 #endif
 
