@@ -775,7 +775,8 @@ static const char *thousand_instances(void) {
   size_t mappings_now = count_mappings(), kib_now = resident_kib();
   fprintf(stderr, "mappings: %zu, then %zu; resident: %zu KiB, then %zu KiB\n", mappings, mappings_now, kib,
           kib_now);
-  EXPECT(mappings_now <= mappings + 20, "%zu mappings became %zu", mappings, mappings_now);
+  /* One a guest would be 950 more. JavaScriptCore's allocator alone comes and goes by up to 30. */
+  EXPECT(mappings_now <= mappings + 100, "%zu mappings became %zu", mappings, mappings_now);
   EXPECT(kib_now <= kib + 8192, "%zu KiB became %zu KiB", kib, kib_now);
   expect_unharmed(region, 0);
   pagetie_region_free(region);
