@@ -16,6 +16,7 @@
 #include <node_api.h>
 #include <pagetie.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -45,18 +46,8 @@ struct Region {
   std::uint64_t inode;
 };
 
-struct Memory;
-
-struct Tie {
-  pagetie::Tie tie;
-  std::shared_ptr<Memory> memory;
-  std::shared_ptr<Region> region;
-  std::size_t at, len;
-  pagetie_access access;
-};
-
-/// What the addresses of a memory were last made to allow, where that is not everything. An engine that
-/// grows its memory makes all of it writable.
+/// What the addresses of a tie were last made to allow, where that is not everything. V8 makes all of a
+/// memory writable when it grows.
 class Protections {
 public:
   void set(std::size_t at, std::size_t len, pagetie_prot prot) {
@@ -94,13 +85,28 @@ private:
   std::map<std::size_t, Range> ranges_;
 };
 
+struct Memory;
+
+struct Tie {
+  pagetie::Tie tie;
+  std::shared_ptr<Memory> memory;
+  std::shared_ptr<Region> region;
+  std::size_t at, len;
+  pagetie_access access;
+  Protections protections;
+
+  /// What a tie allows at first.
+  void protect_anew() {
+    protections.set(at, len, access == PAGETIE_READ_ONLY_TIE ? PAGETIE_PROT_READ : PAGETIE_PROT_READ_WRITE);
+  }
+};
+
 struct Memory {
   Address start;
   bool shared;                         // with other threads
   std::optional<pagetie::Space> space; // none once it is forgotten
   std::set<std::shared_ptr<Tie>> ties;
   std::size_t keepers = 0;
-  Protections protections;
   std::optional<pagetie_error> moved; // why its ties ended, where it was not they that were ended
 };
 
@@ -151,9 +157,10 @@ std::shared_ptr<Memory> memory_at(Address start, std::size_t len, bool shared) {
   const auto known = memories.find(start);
   if (known != memories.end()) {
     const auto memory = known->second;
-    // Memories do not shrink, but a thread may not have seen yet how another one grew.
-    const bool as_long = shared || memory->space->len() <= len;
-    if (memory->shared == shared && as_long && is_as_we_left_it(*memory)) {
+    // Without ties nothing speaks for its being the same, and nothing is lost if it is; but other threads
+    // may be about to tie. Memories do not shrink, but a thread may not have seen how another one grew.
+    const bool may_be = shared || (!memory->ties.empty() && memory->space->len() <= len);
+    if (memory->shared == shared && may_be && is_as_we_left_it(*memory)) {
       return memory;
     }
     forget(memory);
@@ -212,7 +219,9 @@ void refresh(Keeper &keeper, Address start, std::size_t len, bool shared) {
   // Another thread may know of a later length than this one's object does.
   if (len > memory->space->len()) {
     memory->space->grown_to(reinterpret_cast<void *>(start), len);
-    memory->protections.apply(*memory->space);
+    for (const auto &tie : memory->ties) {
+      tie->protections.apply(*memory->space);
+    }
   }
 }
 
@@ -364,14 +373,16 @@ void view_dies(napi_env env, void *, void *hint) {
   napi_adjust_external_memory(env, -view->len, &total);
 }
 
+/// A region's { buffer, region, fd }.
 napi_value result_of(const Arguments &arguments, pagetie::Region made) {
   const napi_env env = arguments.env;
   const auto region = std::make_shared<Region>(std::move(made));
   const std::size_t len = region->region.len();
   auto view = std::make_unique<View>(View{region, static_cast<std::int64_t>(len)});
+  void *const data = region->region.data();
   napi_value result, buffer;
   check(env, napi_create_object(env, &result));
-  check(env, napi_create_external_arraybuffer(env, region->region.data(), len, view_dies, view.get(), &buffer));
+  check(env, napi_create_external_arraybuffer(env, data, len, view_dies, view.get(), &buffer));
   static_cast<void>(view.release());
   std::int64_t total = 0;
   check(env, napi_adjust_external_memory(env, static_cast<std::int64_t>(len), &total));
@@ -381,7 +392,7 @@ napi_value result_of(const Arguments &arguments, pagetie::Region made) {
   return result;
 }
 
-/// create(name, size): a region's { buffer, region, fd }.
+/// create(name, size)
 napi_value create(const Arguments &arguments) {
   const std::string name = arguments.text(0);
   pagetie_region_options options = PAGETIE_REGION_OPTIONS_INIT;
@@ -389,16 +400,23 @@ napi_value create(const Arguments &arguments) {
   return result_of(arguments, pagetie::Region::create(arguments.number(1), &options));
 }
 
-/// open(fd): the same of what a descriptor names. It has to be writable, since every ArrayBuffer is.
+/// open(fd, longest): the same of what a descriptor names. It has to be writable, since every ArrayBuffer is,
+/// and no longer than those can be.
 napi_value open(const Arguments &arguments) {
   const int fd = static_cast<int>(arguments.number(0));
   const int flags = fcntl(fd, F_GETFL);
   if (flags >= 0 && (flags & O_ACCMODE) != O_RDWR) {
-    napi_throw_error(arguments.env, "PAGETIE_READ_ONLY",
-                     ("open: descriptor " + std::to_string(fd) + " is not open for reading and writing").c_str());
+    const std::string message = "open: descriptor " + std::to_string(fd) + " is not open for reading and writing";
+    napi_throw_error(arguments.env, "PAGETIE_READ_ONLY", message.c_str());
     return nullptr;
   }
   pagetie::Region region = pagetie::Region::from_fd(fd);
+  if (region.len() > arguments.number(1)) {
+    const std::string message = "open: " + std::to_string(region.len()) + " bytes are more than the " +
+                                std::to_string(arguments.number(1)) + " that a Buffer can have";
+    napi_throw_range_error(arguments.env, "PAGETIE_OUT_OF_RANGE", message.c_str());
+    return nullptr;
+  }
   region.write(0, "", 0); // refused where it could be mapped for reading only: a sealed memfd
   return result_of(arguments, std::move(region));
 }
@@ -454,10 +472,9 @@ napi_value tie(const Arguments &arguments) {
     const auto memory = keeper->memory;
     options.concurrent = memory->shared ? 1 : 0; // its other threads go on meanwhile
     tie = std::make_shared<Tie>(Tie{space.tie(at, region->region, offset, len, access, &options),
-                                    memory, region, at, 0, access});
+                                    memory, region, at, 0, access, {}});
     tie->len = tie->tie.len(); // whole pages, also where a file ends inside the last one
-    memory->protections.set(at, tie->len,
-                            access == PAGETIE_READ_ONLY_TIE ? PAGETIE_PROT_READ : PAGETIE_PROT_READ_WRITE);
+    tie->protect_anew();
     memory->ties.insert(tie);
     keeper->ties.insert(tie);
   }
@@ -481,7 +498,6 @@ napi_value untie(const Arguments &arguments) {
   }
   if (tie->tie.is_live()) {
     tie->tie.untie();
-    tie->memory->protections.set(tie->at, tie->len, PAGETIE_PROT_READ_WRITE);
   } else {
     pagetie_tie_free(tie->tie.release());
   }
@@ -504,12 +520,11 @@ napi_value retie(const Arguments &arguments) {
   }
   tie->tie.retie(region->region, offset);
   tie->region = region;
-  tie->memory->protections.set(tie->at, tie->len,
-                               tie->access == PAGETIE_READ_ONLY_TIE ? PAGETIE_PROT_READ : PAGETIE_PROT_READ_WRITE);
+  tie->protect_anew();
   return nullptr;
 }
 
-/// rehome(from, to, tie): another object keeps the tie's memory from now on. False: that is of another memory.
+/// rehome(from, to, tie): another object keeps the tie's memory from now on. False: it is of another memory.
 napi_value rehome(const Arguments &arguments) {
   const auto from = arguments.handle<Keeper>(0), to = arguments.handle<Keeper>(1);
   const auto tie = arguments.handle<Tie>(2);
@@ -534,7 +549,12 @@ napi_value protect(const Arguments &arguments) {
   const auto prot = static_cast<pagetie_prot>(arguments.number(3));
   const Lock locked(lock);
   space_of(*keeper).protect(at, len, prot);
-  keeper->memory->protections.set(at, len, prot);
+  for (const auto &tie : keeper->memory->ties) {
+    const std::size_t from = std::max(at, tie->at), to = std::min(at + len, tie->at + tie->len);
+    if (from < to) {
+      tie->protections.set(from, to - from, prot);
+    }
+  }
   return nullptr;
 }
 
@@ -601,7 +621,8 @@ napi_value outside(const Arguments &arguments) {
   for (std::string line; std::getline(maps, line);) {
     unsigned long from = 0, to = 0;
     char prot[5] = "";
-    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, prot) == 3 && (prot[0] == 'r' || prot[1] == 'w')) {
+    const bool parsed = std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, prot) == 3;
+    if (parsed && (prot[0] == 'r' || prot[1] == 'w')) {
       before = before || (from < start && start <= to);
       after = after || (from <= end && end < to);
     }

@@ -4,6 +4,7 @@
 const { isAnyArrayBuffer, isSharedArrayBuffer } = require('node:util').types;
 const native = require('./build/pagetie.node'); // not there? `npm install` builds it
 
+const { MAX_LENGTH } = require('node:buffer').constants;
 const WASM_PAGE = 65536;
 const ACCESS = ['read-only', 'read-write', 'copy-on-write'];
 const PROT = ['none', 'read', 'read-write'];
@@ -60,7 +61,7 @@ const sources = new WeakMap(); // ArrayBuffer of a region's view -> { region, si
 function sourceOf(what, value) {
   const source = sources.get(ArrayBuffer.isView(value) ? value.buffer : value);
   if (!source) {
-    throw failure(TypeError, 'INVALID', `${what}: the source is nothing that openMemFDBuffer or openFDBuffer made`);
+    throw failure(TypeError, 'INVALID', `${what}: the source is none that this package made`);
   }
   if (!source.open) {
     throw failure(Error, 'ENDED', `${what}: the source of ${source.size} bytes was closed`);
@@ -74,7 +75,7 @@ function asSource({ buffer, region, fd }, object) {
   sources.set(buffer, source);
   const method = (value) => ({ value, writable: true, configurable: true });
   return Object.defineProperties(object, {
-    tie: method((target, targetOffset, length, options) => tie(source, target, targetOffset, length, options)),
+    tie: method((...place) => tie(source, ...place)),
     close: method(() => void (source.open = false)),
     fd: { value: fd, configurable: true },
   });
@@ -84,7 +85,12 @@ function create(name, size) {
   if (typeof name !== 'string' || name.includes('\0')) {
     throw failure(TypeError, 'INVALID', 'openMemFDBuffer: the name is not a string, or has a NUL in it');
   }
-  return native.create(name, bytes('openMemFDBuffer: size', size));
+  const len = bytes('openMemFDBuffer: size', size);
+  if (len > MAX_LENGTH) {
+    throw failure(RangeError, 'OUT_OF_RANGE',
+      `openMemFDBuffer: ${len} bytes are more than the ${MAX_LENGTH} that a Buffer can have`);
+  }
+  return native.create(name, len);
 }
 
 function openMemFDBuffer(name, size) {
@@ -101,7 +107,7 @@ function openFDBuffer(fd) {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
     throw failure(TypeError, 'INVALID', `openFDBuffer: ${String(fd)} is not a descriptor`);
   }
-  const made = native.open(fd);
+  const made = native.open(fd, MAX_LENGTH);
   return asSource(made, Buffer.from(made.buffer));
 }
 
@@ -193,68 +199,73 @@ function tie(source, target, targetOffset = 0, length = undefined, options = und
 
 /// The function that unties, which is also the tie: it keeps the memory, but is not needed to keep the tie.
 function untieOf(tied) {
-  /// The keeper as of now; what a tie's target was made of is not asked again.
-  const refreshed = (what) => {
-    const place = targetOf(what, tied.key);
-    const keeper = keeperOf(what, { ...place, known: true });
-    if (!native.isLive(tied.handle) && what !== 'untie') {
-      throw failure(Error, 'ENDED', `${what}: the tie of ${tied.len} bytes at ${hex(tied.at)} has ended`);
+  const { handle, at, len, access } = tied;
+  const check = (what) => {
+    if (!native.isLive(handle)) {
+      throw failure(Error, 'ENDED', `${what}: the tie of ${len} bytes at ${hex(at)} has ended`);
     }
-    return keeper;
   };
+  /// The keeper as of now. What kind of memory it is was looked at when it was tied.
+  const refreshed = (what) => keeperOf(what, { ...targetOf(what, tied.key), known: true });
 
-  let ended = false;
   const untie = () => {
-    if (!ended) {
-      const keeper = refreshed('untie');
-      try {
-        native.untie(keeper, tied.handle);
-        ended = true;
-      } catch (error) {
-        ended = error.code === 'PAGETIE_CHANGED'; // nothing was touched, and nothing can be
-        throw error;
-      }
+    if (tied.key === undefined) return;
+    const keeper = refreshed('untie');
+    try {
+      native.untie(keeper, handle);
+    } catch (error) {
+      if (error.code !== 'PAGETIE_CHANGED') throw error; // it is still tied
+      tied.key = tied.keeper = tied.source = undefined; // nothing was touched, and nothing can be
+      throw error;
     }
+    tied.key = tied.keeper = tied.source = undefined;
   };
 
   const methods = {
     retie(...args) {
-      const other = typeof args[0] === 'object' && args[0] !== null ? sourceOf('retie', args.shift()) : undefined;
-      const [offset] = range('retie: source', args[0] ?? 0, tied.len, (other ?? tied.source).size);
+      check('retie');
+      const other = typeof args[0] === 'object' && args[0] !== null;
+      const source = other ? sourceOf('retie', args.shift()) : tied.source;
+      const [offset] = range('retie: source', args[0] ?? 0, len, source.size);
       refreshed('retie');
-      native.retie(tied.handle, (other ?? tied.source).region, offset);
-      tied.offset = offset;
-      tied.source = other ?? tied.source;
+      native.retie(handle, source.region, offset);
+      Object.assign(tied, { source, offset });
     },
     protect(prot, offset = 0, length = undefined) {
+      check('protect');
       const number = choice('protect', PROT, prot);
-      const [at, len] = range('protect', offset, length, tied.len);
-      native.protect(refreshed('protect'), tied.at + at, len, number);
+      const [from, bytes] = range('protect', offset, length, len);
+      const keeper = refreshed('protect');
+      check('protect');
+      native.protect(keeper, at + from, bytes, number);
     },
     discard(offset = 0, length = undefined) {
-      const [at, len] = range('discard', offset, length, tied.len);
-      native.discard(refreshed('discard'), tied.at + at, len);
+      check('discard');
+      const [from, bytes] = range('discard', offset, length, len);
+      const keeper = refreshed('discard');
+      check('discard');
+      native.discard(keeper, at + from, bytes);
     },
     grown(target = tied.key) {
+      check('grown');
       const place = targetOf('grown', target);
       const keeper = keeperOf('grown', place);
-      if (!native.rehome(tied.keeper, keeper, tied.handle)) {
-        throw failure(Error, 'CHANGED', `grown: the tie at ${hex(tied.at)} is in another memory than this`);
+      if (!native.rehome(tied.keeper, keeper, handle)) {
+        throw failure(Error, 'CHANGED', `grown: the tie at ${hex(at)} is in another memory than this`);
       }
-      tied.keeper = keeper;
-      tied.key = place.key;
+      Object.assign(tied, { keeper, key: place.key });
     },
   };
   for (const [name, value] of Object.entries(methods)) {
     Object.defineProperty(untie, name, { value });
   }
   const getters = {
-    live: () => native.isLive(tied.handle),
+    live: () => native.isLive(handle),
     target: () => tied.key,
-    targetOffset: () => tied.at,
+    targetOffset: () => at,
     sourceOffset: () => tied.offset,
-    byteLength: () => tied.len,
-    access: () => tied.access,
+    byteLength: () => len,
+    access: () => access,
   };
   for (const [name, get] of Object.entries(getters)) {
     Object.defineProperty(untie, name, { get });
