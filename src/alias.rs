@@ -15,7 +15,7 @@
 use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Pages};
 use crate::region::Region;
-use crate::reservation::congruent_place;
+use crate::reservation::{self, congruent_place};
 use crate::sys::{self, Advice, Call, Errno, Flavour, Protection, Vma};
 
 /// What a tie shows: a region from `offset` on.
@@ -52,6 +52,11 @@ impl Alias {
         self.options.access.protection()
     }
 
+    /// Whether huge pages of the region are huge at `pages` too.
+    pub fn is_congruent(&self, pages: Pages) -> bool {
+        reservation::is_congruent(pages.start(), self.offset)
+    }
+
     /// Whether a mapping is this alias, laid at `start`.
     pub fn is_shown_by(&self, vma: &Vma, start: usize) -> bool {
         let identity = self.region.identity();
@@ -73,23 +78,49 @@ impl Alias {
             // SAFETY: the caller's promise is that of this function.
             return unsafe { self.lay_in_place(pages) };
         }
-        let aside = self.build(congruent_place(pages), pages.len())?;
-        let moved = self.prepare(aside).and_then(|()| {
-            // SAFETY: `aside` is a single mapping of ours; the caller's promise covers `pages`.
-            unsafe { sys::move_to(aside.start(), aside.len(), pages.start()) }
-                .map_err(|errno| (Call::Mremap, errno))
-        });
-        if moved.is_err() {
+        let aside = self.build_aside(pages, self.options.prefault)?;
+        // SAFETY: `aside` was built for this; the rest is the caller's promise.
+        unsafe { self.move_in(aside, pages) }.inspect_err(|_| {
             // SAFETY: ours, and still where it was built: it was not moved.
             let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
-        }
-        if self.region.is_huge() && moved == Err((Call::Mremap, Errno::INVAL)) {
+        })
+    }
+
+    /// Moves an alias that is ready elsewhere over `pages`, page tables and all. After a failure it is
+    /// where it was, and at `pages` lies the old mapping, or a hole.
+    ///
+    /// # Safety
+    /// As [`Alias::lay`]; `aside` is one mapping of ours, of this alias and as long as `pages`.
+    pub unsafe fn move_in(&self, aside: Pages, pages: Pages) -> Result<(), Failed> {
+        // SAFETY: the caller's promise is that of this function.
+        let moved = unsafe { sys::move_to(aside.start(), aside.len(), pages.start()) };
+        match moved {
             // Before Linux 5.16 huge pages do not move: they are laid in place, and then made ready.
-            // SAFETY: the caller's promise is that of this function.
-            unsafe { self.lay_in_place(pages)? };
-            return self.prepare(pages);
+            Err(Errno::INVAL) if self.region.is_huge() => {
+                // SAFETY: the caller's promise is that of this function.
+                unsafe { self.lay_in_place(pages)? };
+                self.prepare(pages, self.options.prefault)?;
+                // SAFETY: ours, and of no use any more.
+                let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
+                Ok(())
+            }
+            moved => moved.map_err(|errno| (Call::Mremap, errno)),
         }
-        moved
+    }
+
+    /// Builds the alias at a place of the kernel's choice from where it can be moved over `pages`, and
+    /// makes it ready there.
+    pub fn build_aside(&self, pages: Pages, prefault: Prefault) -> Result<Pages, Failed> {
+        let flavour = self.options.access.flavour();
+        let (hint, len) = (congruent_place(pages), pages.len());
+        let aside = sys::map_object(hint, self.region.object(), self.offset, len, flavour)
+            .and_then(|start| Pages::known(start, start + len).ok_or(Errno::INVAL))
+            .map_err(|errno| (Call::Mmap, errno))?;
+        self.prepare(aside, prefault).inspect_err(|_| {
+            // SAFETY: a fresh mapping of ours.
+            let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
+        })?;
+        Ok(aside)
     }
 
     /// # Safety
@@ -102,15 +133,8 @@ impl Alias {
             .map_err(|errno| (Call::Mmap, errno))
     }
 
-    fn build(&self, hint: usize, len: usize) -> Result<Pages, Failed> {
-        let flavour = self.options.access.flavour();
-        sys::map_object(hint, self.region.object(), self.offset, len, flavour)
-            .and_then(|start| Pages::known(start, start + len).ok_or(Errno::INVAL))
-            .map_err(|errno| (Call::Mmap, errno))
-    }
-
     /// Does to a mapping of ours what must be done before it is used.
-    fn prepare(&self, aside: Pages) -> Result<(), Failed> {
+    fn prepare(&self, aside: Pages, prefault: Prefault) -> Result<(), Failed> {
         if self.region.is_hidden_from_fork() {
             // SAFETY: a fresh mapping of ours.
             unsafe { sys::advise(aside.start(), aside.len(), Advice::DontFork) }
@@ -118,7 +142,7 @@ impl Alias {
         }
         // A read of a memfd page through a shared map makes it writable too, and costs a fraction; a
         // file's page must hear of the write.
-        let write = match self.options.prefault {
+        let write = match prefault {
             Prefault::No => return Ok(()),
             Prefault::Populate => self.options.access.is_shared() && self.region.is_file(),
             Prefault::Copy => true,

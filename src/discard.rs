@@ -1,27 +1,23 @@
 //! `discard`: the bytes behind addresses go, through every address they have.
 //!
-//! What that means depends on what is there: see [`Space::discard`].
+//! What that means depends on what is there: see [`Space::discard`]. Many ranges are checked tie by tie
+//! rather than one by one, and become as few calls as the kernel offers.
 //!
-//! Source: madvise(2) `MADV_DONTNEED`; fallocate(2) `FALLOC_FL_PUNCH_HOLE`.
+//! Source: madvise(2) `MADV_DONTNEED`; process_madvise(2); fallocate(2) `FALLOC_FL_PUNCH_HOLE`.
 
 #![allow(unsafe_code, reason = "throws away bytes at the space's addresses")]
 
 use crate::error::{Error, Op, Result};
+use crate::ledger::Record;
 use crate::options::Access;
 use crate::page::{Extent, Pages};
+use crate::process::Process;
 use crate::protect::check_huge;
 use crate::region::Region;
-use crate::space::{Shared, Space};
+use crate::space::{Shared, Space, State};
 use crate::sys::{self, Advice, Call, Errno};
-use std::ops::RangeBounds;
-
-/// One step.
-enum Step {
-    /// Private pages at these addresses forget what was written to them.
-    Reset(Pages),
-    /// The region's pages at these offsets go back.
-    Punch(Region, Pages),
-}
+use std::ops::{Range, RangeBounds};
+use std::sync::Arc;
 
 impl Space {
     /// Throws away the bytes behind a range of addresses. Acts on the object that is there:
@@ -64,95 +60,235 @@ impl Space {
     pub fn discard(&self, range: impl RangeBounds<usize>) -> Result<()> {
         self.shared().discard(Extent::of(&range, self.len()))
     }
+
+    /// [`Space::discard`] of many ranges, in fewer system calls: neighbours in the same object become
+    /// one, and scattered private pages go in batches of about a thousand a call where the kernel has
+    /// that. All of them are checked before the first byte goes. They may come in any order, and overlap.
+    ///
+    /// # Errors
+    /// Those of [`Space::discard`], with [`Error::index`] naming a range. If the kernel refuses a step
+    /// after the checks, some of the others are done.
+    ///
+    /// # Source
+    /// process_madvise(2) on the own process, Linux 6.13; one madvise(2) each before.
+    #[doc(alias = "process_madvise")]
+    pub fn discard_many(&self, ranges: &[Range<usize>]) -> Result<()> {
+        self.shared().discard_extents(ranges.iter().map(|range| Extent::of(range, 0)))
+    }
 }
 
 impl Shared {
     pub(crate) fn discard(&self, extent: Extent) -> Result<()> {
-        let (op, shared) = (Op::Discard, self);
-        let pages = shared.whole_pages(op, extent)?;
-        let state = shared.lock(op)?;
-        let mut steps: Vec<(usize, Step)> = Vec::new();
-        for record in state.ledger.overlapping(pages) {
-            let body = record.body();
-            let alias = &body.alias;
-            let Some(part) = record.pages.intersection(pages) else {
-                continue;
-            };
-            check_huge(shared, op, &alias.region, part)?;
-            match alias.options.access {
-                Access::ReadOnly => {
-                    let (asked, tie) = (shared.span(pages), shared.span(record.pages));
-                    return Err(Error::read_only_tie(op, asked, tie));
-                }
-                Access::CopyOnWrite => steps.push((part.start(), Step::Reset(part))),
+        let pages = self.whole_pages(Op::Discard, extent)?;
+        self.discard_sorted(Op::Discard, &[(pages, None)])
+    }
+
+    pub(crate) fn discard_extents(&self, extents: impl Iterator<Item = Extent>) -> Result<()> {
+        let op = Op::DiscardMany;
+        let mut items = Vec::with_capacity(extents.size_hint().0);
+        for (index, extent) in extents.enumerate() {
+            let pages = self.whole_pages(op, extent).map_err(|error| error.at_index(index))?;
+            items.push((pages, Some(index)));
+        }
+        self.check_fork(op)?;
+        if !items.is_sorted_by_key(|(pages, _)| pages.start()) {
+            items.sort_by_key(|(pages, _)| pages.start());
+        }
+        // What two of them ask for goes once.
+        let mut done = 0;
+        items.retain_mut(|(pages, _)| {
+            let left = Pages::known(pages.start().max(done), pages.end());
+            done = done.max(pages.end());
+            left.inspect(|left| *pages = *left).is_some()
+        });
+        self.discard_sorted(op, &items)
+    }
+
+    /// Discards items in the order of addresses, none of which overlap: all are checked before the first byte
+    /// goes.
+    fn discard_sorted(&self, op: Op, items: &[Item]) -> Result<()> {
+        let state = self.lock(op)?;
+        let mut steps = Steps::default();
+        for group in groups(&state, items) {
+            group.check(self, &state, op, &mut steps)?;
+        }
+        let asked = |pages| self.span(pages);
+        for (region, pages, at) in &steps.punches {
+            region
+                .punch(*pages)
+                .map_err(|errno| self.process.failed(op, asked(*at), Call::Fallocate, errno))?;
+        }
+        reset_all(self.process, &steps.resets)
+            .map_err(|(pages, errno)| self.process.failed(op, asked(pages), Call::Madvise, errno))
+    }
+}
+
+/// A range of the caller's, and its place in the list.
+type Item = (Pages, Option<usize>);
+
+/// What is done once all is checked; neighbours are one step.
+#[derive(Default)]
+struct Steps {
+    /// The region's pages at these offsets go back; they are shown at these addresses.
+    punches: Vec<(Region, Pages, Pages)>,
+    /// Private pages at these addresses forget what was written to them.
+    resets: Vec<Pages>,
+}
+
+/// Parts of items that lie in one tie, or between ties: the kernel is asked about them together.
+struct Group<'a> {
+    record: Option<&'a Arc<Record>>,
+    /// Where they all lie.
+    hull: Pages,
+    parts: Vec<Item>,
+}
+
+/// Divides items where ties begin and end.
+fn groups<'a>(state: &'a State, items: &[Item]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    // Up to where nothing but the last group's tie, or none, can be met.
+    let mut until = 0;
+    for &(pages, index) in items {
+        let mut left = Some(pages);
+        while let Some(rest) = left {
+            if rest.start() >= until || groups.is_empty() {
+                let met = state.ledger.from(rest.start());
+                let record = met.filter(|record| record.pages.start() <= rest.start());
+                until = match (record, met) {
+                    (Some(record), _) => record.pages.end(),
+                    (None, Some(next)) => next.pages.start(),
+                    (None, None) => usize::MAX,
+                };
+                groups.push(Group { record, hull: rest, parts: Vec::new() });
+            }
+            let end = rest.end().min(until);
+            if let (Some(part), Some(group)) = (Pages::known(rest.start(), end), groups.last_mut())
+            {
+                group.hull = match group.parts.is_empty() {
+                    true => part,
+                    false => group.hull.hull(part),
+                };
+                group.parts.push((part, index));
+            }
+            left = Pages::known(end, rest.end());
+        }
+    }
+    groups
+}
+
+impl Group<'_> {
+    /// Checks every part, and adds what is to be done with it.
+    fn check(&self, shared: &Shared, state: &State, op: Op, steps: &mut Steps) -> Result<()> {
+        let first = self.parts.first().and_then(|(_, index)| *index);
+        let named = |error: Error| first.map_or(error, |index| error.at_index(index));
+        let Some(record) = self.record else {
+            // Where the hull is not as it should be, a part is to blame, or what lies between them.
+            if self.survey(shared, state, op, self.hull).is_err() {
+                self.each(|part| self.survey(shared, state, op, part))?;
+            }
+            self.parts.iter().for_each(|(part, _)| steps.reset(*part));
+            return Ok(());
+        };
+        let body = record.body();
+        let alias = &body.alias;
+        let access = alias.options.access;
+        if alias.region.is_huge() {
+            self.each(|part| check_huge(shared, op, &alias.region, part))?;
+        }
+        if access == Access::ReadOnly {
+            let (asked, tie) = (shared.span(self.hull), shared.span(record.pages));
+            return Err(named(Error::read_only_tie(op, asked, tie)));
+        }
+        if access == Access::ReadWrite {
+            alias.region.check_discard(op, shared.span(self.hull)).map_err(named)?;
+        }
+        let laid_at = record.pages.start();
+        let same = |part| match shared.confirm(state, op, part, alias, laid_at)?.is_same() {
+            true => Ok(()),
+            false => Err(Error::changed(op, shared.span(record.pages))),
+        };
+        if same(self.hull).is_err() {
+            self.each(same)?;
+        }
+        for (part, _) in &self.parts {
+            match access {
                 Access::ReadWrite => {
-                    let offset = alias.offset + (part.start() - record.pages.start());
-                    let step = Step::Punch(alias.region.clone(), part.moved_to(offset));
-                    steps.push((part.start(), step));
+                    let offset = alias.offset + (part.start() - laid_at);
+                    steps.punch(&alias.region, part.moved_to(offset), *part);
                 }
+                _ => steps.reset(*part),
             }
         }
-        for (_, step) in &steps {
-            if let Step::Punch(region, _) = step {
-                region.check_discard(op, shared.span(pages))?;
-            }
-        }
-        for record in state.ledger.overlapping(pages) {
-            let Some(part) = record.pages.intersection(pages) else {
-                continue;
-            };
-            let body = record.body();
-            let laid_at = record.pages.start();
-            let confirmed = shared.confirm(&state, op, part, &body.alias, laid_at)?;
-            if !confirmed.is_same() {
-                return Err(Error::changed(op, shared.span(record.pages)));
-            }
-        }
-        for gap in state.ledger.gaps(pages) {
-            if shared.survey(&state, op, gap)?.iter().any(|vma| vma.shared) {
-                let why = "untied shared memory cannot be discarded: \
-                           the kernel would say yes and keep the bytes";
-                return Err(Error::unsupported(op, why, None));
-            }
-            steps.push((gap.start(), Step::Reset(gap)));
-        }
-        steps.sort_by_key(|(addr, _)| *addr);
-        for step in merged(steps.into_iter().map(|(_, step)| step)) {
-            let done = match &step {
-                Step::Reset(pages) => reset(*pages).map_err(|errno| (Call::Madvise, errno)),
-                Step::Punch(region, pages) => {
-                    region.punch(*pages).map_err(|errno| (Call::Fallocate, errno))
-                }
-            };
-            done.map_err(|(call, errno)| {
-                shared.process.failed(op, shared.span(pages), call, errno)
-            })?;
+        Ok(())
+    }
+
+    fn each(&self, check: impl Fn(Pages) -> Result<()>) -> Result<()> {
+        self.parts.iter().try_for_each(|&(part, index)| {
+            check(part).map_err(|error| index.map_or(error, |index| error.at_index(index)))
+        })
+    }
+
+    /// Refuses untied pages that cannot be discarded.
+    fn survey(&self, shared: &Shared, state: &State, op: Op, pages: Pages) -> Result<()> {
+        if shared.survey(state, op, pages)?.iter().any(|vma| vma.shared) {
+            let why = "untied shared memory cannot be discarded: \
+                       the kernel would say yes and keep the bytes";
+            return Err(Error::unsupported(op, why, None));
         }
         Ok(())
     }
 }
 
-/// Steps that continue each other become one.
-fn merged(steps: impl Iterator<Item = Step>) -> Vec<Step> {
-    let mut merged: Vec<Step> = Vec::new();
-    for step in steps {
-        match (merged.last_mut(), &step) {
-            (Some(Step::Reset(last)), Step::Reset(next)) if last.end() == next.start() => {
-                *last = last.joined_with(*next);
-            }
-            (Some(Step::Punch(region, last)), Step::Punch(same, next))
-                if region.is_same(same) && last.end() == next.start() =>
-            {
-                *last = last.joined_with(*next);
-            }
-            _ => merged.push(step),
+impl Steps {
+    /// Items come in the order of addresses, so neighbours come one after the other.
+    fn reset(&mut self, pages: Pages) {
+        match self.resets.last_mut() {
+            Some(last) if pages.start() <= last.end() => *last = last.hull(pages),
+            _ => self.resets.push(pages),
         }
     }
-    merged
+
+    fn punch(&mut self, region: &Region, pages: Pages, at: Pages) {
+        match self.punches.last_mut() {
+            Some((last, offsets, addresses))
+                if last.is_same(region)
+                    && offsets.start() <= pages.start()
+                    && pages.start() <= offsets.end() =>
+            {
+                *offsets = offsets.hull(pages);
+                *addresses = addresses.hull(at);
+            }
+            _ => self.punches.push((region.clone(), pages, at)),
+        }
+    }
 }
 
-/// Private pages forget what was written to them, locked or not.
-fn reset(pages: Pages) -> Result<(), Errno> {
+/// Resets many ranges, in as few calls as the kernel offers. The one that failed is the error; those
+/// before it are done.
+fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> {
+    let mut left = ranges;
+    while let [first, rest @ ..] = left {
+        if let (true, Some(batch)) = (!rest.is_empty(), process.batch()) {
+            // SAFETY: inside the space, whose owner lent it (or which is ours) without references into
+            // it; its bytes are what the caller wants to be rid of.
+            let done = unsafe { batch.advise(left, Advice::DontNeed) };
+            if let Ok(done @ 1..) = done {
+                left = &left[done..];
+                continue;
+            }
+        }
+        // A batch stops at a range that is locked, and at the first on kernels without batches.
+        let locked = reset(*first).map_err(|errno| (*first, errno))?;
+        if !locked {
+            process.no_batch();
+        }
+        left = rest;
+    }
+    Ok(())
+}
+
+/// Private pages forget what was written to them, locked or not; says whether some were.
+fn reset(pages: Pages) -> Result<bool, Errno> {
     // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; its
     // bytes are what the caller wants to be rid of.
     let advise = |advice| unsafe { sys::advise(pages.start(), pages.len(), advice) };
@@ -160,10 +296,10 @@ fn reset(pages: Pages) -> Result<(), Errno> {
         // Some of it is locked.
         Err(Errno::INVAL) => match advise(Advice::DontNeedLocked) {
             // Before Linux 5.18.
-            Err(Errno::INVAL) => reset_locked(pages),
-            done => done,
+            Err(Errno::INVAL) => reset_locked(pages).map(|()| true),
+            done => done.map(|()| true),
         },
-        done => done,
+        done => done.map(|()| false),
     }
 }
 

@@ -3,8 +3,8 @@
 //! An error is a few words of plain data: it allocates nothing, since it may have to report that
 //! there is no memory. Its text is written only when somebody asks for it.
 
-use crate::Tie;
 use crate::sys::{Call, Errno};
+use crate::{Parked, Tie};
 use std::fmt;
 use std::ops::Range;
 
@@ -106,8 +106,14 @@ pub(crate) enum Op {
     Retie,
     Untie,
     UntieAll,
+    Park,
+    Resume,
+    Window,
+    Show,
+    Prepare,
     Protect,
     Discard,
+    DiscardMany,
     Inspect,
 }
 
@@ -129,8 +135,14 @@ impl Op {
             Op::Retie => "retie",
             Op::Untie => "untie",
             Op::UntieAll => "untie_all",
+            Op::Park => "park",
+            Op::Resume => "resume",
+            Op::Window => "window",
+            Op::Show => "show",
+            Op::Prepare => "prepare",
             Op::Protect => "protect",
             Op::Discard => "discard",
+            Op::DiscardMany => "discard_many",
             Op::Inspect => "inspect",
         }
     }
@@ -141,6 +153,8 @@ impl Op {
 pub(crate) enum Subject {
     At,
     Offset,
+    /// A byte of the region, counted from the start of a window.
+    Shown,
     Word,
     Len,
     MaxLen,
@@ -153,6 +167,7 @@ impl Subject {
         match self {
             Subject::At => "at",
             Subject::Offset | Subject::Word => "offset",
+            Subject::Shown => "counted from its first page,",
             Subject::Len => "len",
             Subject::MaxLen => "max_len",
             Subject::Addr => "addr",
@@ -165,6 +180,7 @@ impl Subject {
         match self {
             Subject::At => "the space",
             Subject::Offset | Subject::Word => "the region",
+            Subject::Shown => "the window",
             Subject::Len | Subject::HugePage => "the range",
             Subject::MaxLen => "the region's max_len",
             Subject::Addr => "the address space",
@@ -541,7 +557,7 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// What [`Tie::untie`] gives back when it cannot: the error, and the tie.
+/// What [`Tie::untie`] and [`Tie::park`] give back when they cannot: the error, and the tie.
 ///
 /// The tie is as live as before, and untying it may be tried again, unless the error is
 /// [`ErrorKind::Changed`]: then it has ended, and `tie` can only be dropped.
@@ -576,6 +592,39 @@ impl From<UntieError> for Error {
 
 impl From<UntieError> for std::io::Error {
     fn from(failed: UntieError) -> Self {
+        failed.error.into()
+    }
+}
+
+/// What [`Parked::resume`] gives back when it cannot: the error, and the alias, as warm as before.
+#[derive(Debug)]
+pub struct ResumeError {
+    /// Why.
+    pub error: Error,
+    /// The alias that is still parked.
+    pub parked: Parked,
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for ResumeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<ResumeError> for Error {
+    fn from(failed: ResumeError) -> Self {
+        failed.error
+    }
+}
+
+impl From<ResumeError> for std::io::Error {
+    fn from(failed: ResumeError) -> Self {
         failed.error.into()
     }
 }

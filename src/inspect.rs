@@ -132,6 +132,13 @@ pub(crate) fn layout(maps: &Maps, pages: Pages) -> Result<Layout, NoLayout> {
     }
 }
 
+/// The part of a layout that lies in `pages`.
+pub(crate) fn part(layout: &Layout, pages: Pages) -> Option<Layout> {
+    let within = |vma: &&Vma| vma.start < pages.end() && pages.start() < vma.end;
+    let clipped = layout.iter().filter(within).map(|vma| clip(vma, pages.start(), pages.end()));
+    OneOrMore::collect(clipped)
+}
+
 /// Whether nothing is mapped somewhere in a range, as far as the kernel can be asked.
 pub(crate) fn has_hole(process: &Process, pages: Pages) -> bool {
     process.maps().is_some_and(|maps| matches!(layout(maps, pages), Err(NoLayout::Hole(_))))

@@ -24,13 +24,15 @@ use crate::process::Process;
 use crate::reservation::congruent_place;
 use crate::sys::{self, Advice, Call, Errno, Protection, Uffd, Vma};
 use crate::zeros::Zeros;
+use smallvec::SmallVec;
 
 /// What lies under a tie. Dropped, it frees what was kept.
 #[derive(Debug)]
 pub(crate) struct Cover {
     process: &'static Process,
-    /// In the order of addresses, without gaps. What came back is taken off the front.
-    pieces: Vec<Piece>,
+    /// In the order of addresses, without gaps. What came back is taken off the front. Nearly always one,
+    /// which takes no allocation.
+    pieces: SmallVec<[Piece; 1]>,
 }
 
 /// A part of the covered range that lay in one mapping.
@@ -49,6 +51,15 @@ enum Back {
     Moved { place: usize, protection: Protection, locked: bool },
     /// As fresh pages of zeros, with this protection; locked, if they shall be.
     Zeros { protection: Protection, locked: bool },
+}
+
+/// What is known about locks of a range that is about to be covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// Nothing: the kernel is asked.
+    Unknown,
+    /// It was just asked about a wider range.
+    None,
 }
 
 /// What the addresses of a tie allow, part by part.
@@ -104,18 +115,20 @@ impl Cover {
         layout: &Layout,
         options: TieOptions,
         zeros: Zeros,
+        locks: Locks,
     ) -> Result<(Self, Option<Moment>), Refusal> {
         let keep = options.covered == Covered::Keep;
         // From here on, threads that touch a page of the range after it was moved wait for the alias.
         let uffd = Moment::check(process, layout, options).ok().flatten();
         let moment = uffd.map(|uffd| Moment { uffd, pages });
-        let mut cover = Self { process, pieces: Vec::with_capacity(layout.len()) };
+        let mut cover = Self { process, pieces: SmallVec::with_capacity(layout.len()) };
         for vma in layout.iter() {
             let Some(home) = Pages::known(vma.start, vma.end) else {
                 continue;
             };
             // SAFETY: the caller's promise, for a part of `pages`.
-            match unsafe { Back::prepare(process, vma, home, keep, zeros, moment.as_ref()) } {
+            match unsafe { Back::prepare(process, vma, home, keep, zeros, locks, moment.as_ref()) }
+            {
                 Ok(back) => cover.pieces.push(Piece { home, protection: vma.protection, back }),
                 Err(failed) => return Err(Refusal { failed, cover, moment }),
             }
@@ -154,7 +167,7 @@ impl Cover {
     pub fn split_off(&mut self, at: usize) -> Self {
         self.split_piece(at);
         let first = self.pieces.partition_point(|piece| piece.home.start() < at);
-        Self { process: self.process, pieces: self.pieces.split_off(first) }
+        Self { process: self.process, pieces: self.pieces.drain(first..).collect() }
     }
 
     /// Brings everything back, over whatever lies there now.
@@ -311,10 +324,14 @@ impl Back {
         home: Pages,
         keep: bool,
         zeros: Zeros,
+        locks: Locks,
         moment: Option<&Moment>,
     ) -> Result<Self, Failed> {
         let (start, len) = (home.start(), home.len());
-        let locked = sys::is_locked(start, len).map_err(|errno| (Call::Msync, errno))?;
+        let locked = match locks {
+            Locks::None => false,
+            Locks::Unknown => sys::is_locked(start, len).map_err(|errno| (Call::Msync, errno))?,
+        };
         if locked {
             // A process may have lost the right to lock what it had locked before.
             sys::may_lock(start, len, vma.protection).map_err(|errno| (Call::Mlock, errno))?;

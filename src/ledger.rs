@@ -93,10 +93,9 @@ impl Ledger {
         self.records.overlapping(pages.range()).map(|(_, record)| record)
     }
 
-    /// The parts of `pages` that no record meets.
-    pub fn gaps(&self, pages: Pages) -> Vec<Pages> {
-        let range = pages.range();
-        self.records.gaps(&range).filter_map(|gap| Pages::known(gap.start, gap.end)).collect()
+    /// The first record that ends after an address.
+    pub fn from(&self, addr: usize) -> Option<&Arc<Record>> {
+        self.records.overlapping(addr..usize::MAX).next().map(|(_, record)| record)
     }
 
     pub fn insert(&mut self, record: Arc<Record>) {

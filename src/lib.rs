@@ -99,6 +99,7 @@ mod ledger;
 mod list;
 mod options;
 pub mod page;
+mod park;
 mod process;
 mod protect;
 mod region;
@@ -107,14 +108,17 @@ mod space;
 mod sys;
 mod tie;
 mod untie;
+mod window;
 mod zeros;
 
-pub use error::{Error, ErrorKind, Result, UntieError};
+pub use error::{Error, ErrorKind, Result, ResumeError, UntieError};
 pub use inspect::Mapping;
 pub use options::{Access, Covered, Prefault, Prot, TieOptions, TieSpec};
+pub use park::Parked;
 pub use region::{HugePages, Region, RegionBuilder};
 pub use space::{Space, TieInfo};
 pub use tie::Tie;
+pub use window::{Preparer, Window};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -129,4 +133,8 @@ const _: () = {
     thread_safe::<Tie>();
     thread_safe::<Error>();
     thread_safe::<UntieError>();
+    thread_safe::<Parked>();
+    thread_safe::<Window>();
+    thread_safe::<Preparer>();
+    thread_safe::<ResumeError>();
 };

@@ -152,10 +152,10 @@ impl Pages {
         Self::known(self.start.max(other.start), self.end().min(other.end()))
     }
 
-    /// Both as one; `next` begins where this ends.
-    pub fn joined_with(self, next: Self) -> Self {
-        debug_assert_eq!(self.end(), next.start);
-        Self { start: self.start, len: self.len.wrapping_add(next.len) }
+    /// From the first to the last page of both, and what lies between.
+    pub fn hull(self, other: Self) -> Self {
+        let start = self.start.min(other.start);
+        Self { start, len: self.end().max(other.end()) - start }
     }
 
     /// Its pages one by one.
@@ -184,7 +184,6 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    #[cfg(feature = "capi")]
     pub const fn new(start: usize, len: usize) -> Self {
         Self { start, len: Some(len) }
     }

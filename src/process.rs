@@ -9,9 +9,9 @@
 
 use crate::ballast::Ballast;
 use crate::error::{Error, Op, Span, Why};
-use crate::sys::{self, Call, Errno, Maps, Uffd};
+use crate::sys::{self, Batch, Call, Errno, Maps, Uffd};
 use rangemap::RangeMap;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What there is one of in a process.
@@ -22,6 +22,9 @@ pub(crate) struct Process {
     word: &'static AtomicU64,
     maps: Option<Maps>,
     uffd: OnceLock<Result<Uffd, Errno>>,
+    batch: OnceLock<Option<Batch>>,
+    /// Batches were found not to work here.
+    no_batch: AtomicBool,
     live: Mutex<Live>,
     ballast: Ballast,
 }
@@ -64,6 +67,8 @@ impl Process {
                 word,
                 maps: Maps::open().ok(),
                 uffd: OnceLock::new(),
+                batch: OnceLock::new(),
+                no_batch: AtomicBool::new(false),
                 live: Mutex::default(),
                 ballast: Ballast::default(),
             });
@@ -116,6 +121,20 @@ impl Process {
 
     pub fn uffd(&self) -> Result<&Uffd, Errno> {
         self.uffd.get_or_init(Uffd::open).as_ref().map_err(|&errno| errno)
+    }
+
+    /// Advice in batches, as long as that is not known to fail. Not behind a filter of system calls, which
+    /// may kill a process for an unusual one.
+    pub fn batch(&self) -> Option<&Batch> {
+        if self.no_batch.load(Ordering::Relaxed) {
+            return None;
+        }
+        let open = || if sys::is_filtered() { None } else { Batch::open().ok() };
+        self.batch.get_or_init(open).as_ref()
+    }
+
+    pub fn no_batch(&self) {
+        self.no_batch.store(true, Ordering::Relaxed);
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

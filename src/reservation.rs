@@ -42,6 +42,12 @@ impl Reservation {
         Self::placed(total, align, align - guard)
     }
 
+    /// Reserves as many bytes as `pages` has, congruent with it.
+    pub fn congruent(pages: Pages) -> Result<Self, Errno> {
+        let align = block(pages.len(), page::size());
+        Self::placed(pages.len(), align, pages.start() & (align - 1))
+    }
+
     /// Reserves `len` bytes whose start is `residue` modulo `align`.
     fn placed(len: usize, align: usize, residue: usize) -> Result<Self, Errno> {
         let slack = align - page::size();
@@ -71,9 +77,11 @@ impl Reservation {
         self.pages
     }
 
-    /// Gives the addresses to whoever mapped something over them.
-    pub fn keep(self) {
+    /// Gives the addresses to whoever maps something over them.
+    pub fn keep(self) -> Pages {
+        let pages = self.pages;
         std::mem::forget(self);
+        pages
     }
 }
 
@@ -82,6 +90,11 @@ impl Drop for Reservation {
         // SAFETY: reserved by us, and nobody was given it.
         let _ = unsafe { sys::unmap(self.pages.start(), self.pages.len()) };
     }
+}
+
+/// Whether an address can show the huge page that an offset lies in: they agree modulo 2 MiB.
+pub(crate) const fn is_congruent(addr: usize, offset: usize) -> bool {
+    addr.wrapping_sub(offset) & (MIB_2 - 1) == 0
 }
 
 /// A free place for a mapping of `pages.len()` bytes that is congruent with `pages`, as a hint: it is

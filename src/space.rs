@@ -92,6 +92,10 @@ pub struct TieInfo {
     /// Whether a handle of it lives. `false`: its handle was dropped and could not untie it, or a part
     /// of it was replaced by somebody else; [`Space::untie_all`] tries again.
     pub held: bool,
+    /// Whether its address and its offset agree modulo 2 MiB, so that huge pages of the region
+    /// ([`Region::collapse`](crate::Region::collapse)) are huge here too, and page tables move whole. A tie
+    /// that is not congruent faults and scans page by page.
+    pub congruent: bool,
 }
 
 impl Space {
@@ -299,6 +303,7 @@ impl Space {
                 offset: body.alias.offset,
                 access: body.alias.options.access,
                 held: body.standing == Standing::Held,
+                congruent: body.alias.is_congruent(record.pages),
             }
         };
         state.ledger.all().map(info).collect()

@@ -10,14 +10,15 @@
 
 use crate::alias::{Alias, Failed};
 use crate::error::{Error, Met, Op, Result, Span, UntieError};
-use crate::inspect::{Confirmed, Layout};
-use crate::keep::{self, Cover, Moment, Return};
+use crate::inspect::{self, Confirmed, Layout};
+use crate::keep::{self, Cover, Locks, Moment, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
+use crate::park::{self, Aside};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
-use crate::sys::{Call, Errno, Protection};
+use crate::sys::{self, Call, Errno, Protection};
 use crate::untie;
 use crate::zeros::Zeros;
 use std::fmt;
@@ -30,28 +31,39 @@ use std::sync::Arc;
 /// that worked. What a drop cannot undo stays with the space, which tries again.
 #[must_use = "a tie that is dropped is untied"]
 pub struct Tie {
-    shared: Arc<Shared>,
-    record: Arc<Record>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) record: Arc<Record>,
     alias: Alias,
+}
+
+/// An alias that was made ready aside, to replace what a tie shows.
+#[derive(Clone, Copy)]
+pub(crate) struct Ready<'a> {
+    pub aside: &'a Aside,
+    /// Whether what it replaces is set aside too: taking its page tables down takes a while.
+    pub keep_replaced: bool,
 }
 
 /// A tie that was checked as far as that goes without the kernel and without the space's lock.
 struct Plan {
+    op: Op,
     /// Addresses.
     pages: Pages,
     alias: Alias,
+    /// An alias that is ready elsewhere, to be moved in; otherwise it is mapped anew.
+    aside: Option<Pages>,
 }
 
 impl Plan {
     /// Misaligned, empty, out of range, ended, read-only, unsupported: in this order.
     fn check(
+        op: Op,
         shared: &Shared,
         at: usize,
         region: &Region,
         extent: Extent,
         options: TieOptions,
     ) -> Result<Self> {
-        let op = Op::Tie;
         let offset = extent.start;
         let place = shared.page_bounds(op, region.page_size());
         let source = region.page_bounds(op);
@@ -64,15 +76,15 @@ impl Plan {
         shared.check_fork(op)?;
         let alias = Alias { region: region.clone(), offset, options };
         check_access(op, &alias, shared.span(pages))?;
-        Ok(Self { pages, alias })
+        Ok(Self { op, pages, alias, aside: None })
     }
 
     fn check_overlap(&self, shared: &Shared, state: &State) -> Result<()> {
-        check_view(shared, Op::Tie, self.pages, &self.alias.region)?;
+        check_view(shared, self.op, self.pages, &self.alias.region)?;
         match state.ledger.meets(self.pages) {
             Some(live) => {
                 let (asked, other) = (shared.span(self.pages), shared.span(live.pages));
-                Err(Error::overlap(Op::Tie, asked, other, Met::Tie))
+                Err(Error::overlap(self.op, asked, other, Met::Tie))
             }
             None => Ok(()),
         }
@@ -80,10 +92,23 @@ impl Plan {
 
     /// What the kernel has where the tie shall lie, if it can be covered as the options ask.
     fn survey(&self, shared: &Shared, state: &State) -> Result<Layout> {
-        let layout = shared.survey(state, Op::Tie, self.pages)?;
+        let layout = shared.survey(state, self.op, self.pages)?;
         Moment::check(shared.process, &layout, self.alias.options)
-            .map_err(|(why, errno)| Error::unsupported(Op::Tie, why, errno))?;
+            .map_err(|(why, errno)| Error::unsupported(self.op, why, errno))?;
         Ok(layout)
+    }
+
+    /// Lays the alias, or moves in the one that is ready.
+    ///
+    /// # Safety
+    /// As [`Alias::lay`], for the plan's pages.
+    unsafe fn lay(&self) -> Result<(), Failed> {
+        match self.aside {
+            // SAFETY: the caller's promise is that of this function.
+            None => unsafe { self.alias.lay(self.pages) },
+            // SAFETY: the same; what is aside is one mapping of this alias, as long as the plan's pages.
+            Some(aside) => unsafe { self.alias.move_in(aside, self.pages) },
+        }
     }
 
     /// Whether `next` goes on where this one ends, in the space as in the region.
@@ -130,6 +155,10 @@ impl Space {
     ///
     /// Reading a hole of a sparse region through any tie takes memory for it: a guest can fill a
     /// region up to its length.
+    ///
+    /// Huge pages of a region ([`Region::collapse`]) are huge in a tie too where its address and its offset
+    /// agree modulo 2 MiB, and only there; [`TieInfo::congruent`](crate::TieInfo::congruent) tells. Spaces of
+    /// [`Space::reserve`] begin at such an address, and so do most engines' memories.
     ///
     /// # Units
     /// `at` and `range`: bytes, of the space and of the region. Both are multiples of
@@ -182,12 +211,16 @@ impl Space {
         options: TieOptions,
     ) -> Result<Tie> {
         let shared = self.shared();
-        let plan = Plan::check(shared, at, region, extent, options)?;
-        let mut state = shared.lock(Op::Tie)?;
-        plan.check_overlap(shared, &state)?;
-        let layout = plan.survey(shared, &state)?;
-        let cover = lay(shared, &mut state, &plan, &layout)?;
-        Ok(enter(shared, &mut state, plan, cover))
+        let plan = Plan::check(Op::Tie, shared, at, region, extent, options)?;
+        carry_out(shared, plan)
+    }
+
+    /// Moves an alias in that was taken off other addresses.
+    pub(crate) fn tie_parked(&self, at: usize, alias: &Alias, aside: Pages) -> Result<Tie> {
+        let shared = self.shared();
+        let extent = Extent::new(alias.offset, aside.len());
+        let plan = Plan::check(Op::Resume, shared, at, &alias.region, extent, alias.options)?;
+        carry_out(shared, Plan { aside: Some(aside), ..plan })
     }
 
     /// Ties all of a list, or nothing: every item is checked before the first change, neighbours that
@@ -222,7 +255,7 @@ impl Space {
         let shared = self.shared();
         let mut plans = Vec::with_capacity(items.len());
         for (index, (at, region, extent, options)) in items.enumerate() {
-            let plan = Plan::check(shared, at, region, extent, options);
+            let plan = Plan::check(Op::Tie, shared, at, region, extent, options);
             plans.push((index, plan.map_err(|error| error.at_index(index))?));
         }
         shared.check_fork(Op::Tie)?;
@@ -251,26 +284,26 @@ impl Space {
             }
         }
         // The kernel is asked about all of them before the first is laid.
-        let mut runs = Vec::new();
+        let mut runs: Vec<Run<'_>> = Vec::new();
         let mut rest = &plans[..];
-        while let [(index, first), ..] = rest {
+        while let [(_, first), ..] = rest {
             let continued =
                 rest.windows(2).take_while(|pair| pair[0].1.is_continued_by(&pair[1].1));
             let (items, after) = rest.split_at(1 + continued.count());
             rest = after;
             let end = items.last().map_or(first.pages.end(), |(_, last)| last.pages.end());
             let Some(pages) = Pages::known(first.pages.start(), end) else { continue };
-            let whole = Plan { pages, alias: first.alias.clone() };
-            let layout = whole.survey(shared, &state).map_err(|error| error.at_index(*index))?;
-            runs.push((items, whole, layout));
+            let alias = first.alias.clone();
+            runs.push(Run { items, whole: Plan { op: Op::Tie, pages, alias, aside: None } });
         }
-        for (items, whole, layout) in &runs {
-            match lay(shared, &mut state, whole, layout) {
+        let surveys = survey_all(shared, &state, &runs)?;
+        for (Run { items, whole }, (layout, locks)) in runs.iter().zip(&surveys) {
+            match lay(shared, &mut state, whole, layout, *locks) {
                 Ok(mut cover) => {
                     for (index, plan) in *items {
                         let next = cover.split_off(plan.pages.end());
-                        let plan = Plan { pages: plan.pages, alias: plan.alias.clone() };
-                        ties.push((*index, enter(shared, &mut state, plan, cover)));
+                        let alias = plan.alias.clone();
+                        ties.push((*index, enter(shared, &mut state, plan.pages, alias, cover)));
                         cover = next;
                     }
                 }
@@ -291,15 +324,77 @@ impl Space {
     }
 }
 
+/// Items of a list that continue each other in space and region, and their one plan.
+struct Run<'a> {
+    items: &'a [(usize, Plan)],
+    whole: Plan,
+}
+
+/// Surveys every run. Runs that lie side by side are asked about together.
+fn survey_all(shared: &Shared, state: &State, runs: &[Run<'_>]) -> Result<Vec<(Layout, Locks)>> {
+    /// Mappings under neighbours that are still looked through for each of them.
+    const FEW: usize = 4;
+    let mut surveys = Vec::with_capacity(runs.len());
+    let mut rest = runs;
+    while let [first, ..] = rest {
+        let (pages, options) = (|run: &Run<'_>| run.whole.pages, first.whole.alias.options);
+        let beside = rest.windows(2).take_while(|pair| {
+            pages(&pair[0]).end() == pages(&pair[1]).start()
+                && pair[1].whole.alias.options == options
+        });
+        let (group, after) = rest.split_at(1 + beside.count());
+        rest = after;
+        let hull = group.last().map_or(pages(first), |last| pages(first).hull(pages(last)));
+        if group.len() > 1 {
+            let together = Plan { pages: hull, alias: first.whole.alias.clone(), ..first.whole };
+            let layout = together.survey(shared, state).ok().filter(|all| all.len() <= FEW);
+            let parts = layout.and_then(|all| {
+                let part = |run| inspect::part(&all, pages(run));
+                group.iter().map(part).collect::<Option<Vec<_>>>()
+            });
+            if let Some(parts) = parts {
+                let locked = sys::is_locked(hull.start(), hull.len());
+                let locks = if locked == Ok(false) { Locks::None } else { Locks::Unknown };
+                surveys.extend(parts.into_iter().map(|layout| (layout, locks)));
+                continue;
+            }
+        }
+        for run in group {
+            let layout = run.whole.survey(shared, state);
+            let index = run.items.first().map(|(index, _)| *index);
+            let layout =
+                layout.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
+            surveys.push((layout, Locks::Unknown));
+        }
+    }
+    Ok(surveys)
+}
+
+/// Makes one tie of a plan.
+fn carry_out(shared: &Arc<Shared>, plan: Plan) -> Result<Tie> {
+    let mut state = shared.lock(plan.op)?;
+    plan.check_overlap(shared, &state)?;
+    let layout = plan.survey(shared, &state)?;
+    let cover = lay(shared, &mut state, &plan, &layout, Locks::Unknown)?;
+    Ok(enter(shared, &mut state, plan.pages, plan.alias, cover))
+}
+
 /// Moves aside what is there, and lays the alias.
-fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Result<Cover> {
-    let (op, process, pages) = (Op::Tie, shared.process, plan.pages);
+fn lay(
+    shared: &Shared,
+    state: &mut State,
+    plan: &Plan,
+    layout: &Layout,
+    locks: Locks,
+) -> Result<Cover> {
+    let (op, process, pages) = (plan.op, shared.process, plan.pages);
     if !process.ballast().is_ready() {
         return Err(process.failed(op, shared.span(pages), Call::Mprotect, Errno::NOMEM));
     }
     // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; the
     // lock is held, and the layout was just asked for.
-    let taken = unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros) };
+    let taken =
+        unsafe { Cover::take(process, pages, layout, plan.alias.options, state.zeros, locks) };
     let (cover, moment) = match taken {
         Ok(taken) => taken,
         Err(keep::Refusal { failed, cover, moment }) => {
@@ -310,14 +405,17 @@ fn lay(shared: &Shared, state: &mut State, plan: &Plan, layout: &Layout) -> Resu
         }
     };
     // SAFETY: as above; the plan's range of the region was checked.
-    let laid = unsafe { plan.alias.lay(pages) };
+    let laid = unsafe { plan.lay() };
     match laid {
         Ok(()) => {
             drop(moment);
             if plan.alias.options.covered == Covered::Discard {
                 cover.empty();
             }
-            if let (Zeros::Untried, Some(home)) = (state.zeros, cover.to_learn_from()) {
+            // What was moved in is not there a second time, to be laid again.
+            if let (Zeros::Untried, Some(home), None) =
+                (state.zeros, cover.to_learn_from(), plan.aside)
+            {
                 learn(shared, state, plan, home)?;
             }
             if let Some(beliefs) = &mut state.beliefs {
@@ -349,7 +447,7 @@ fn learn(
     let laid = process.ballast().sparing(again);
     laid.map_err(|errno| {
         shared.fill_holes(plan.pages);
-        classify(shared, Op::Tie, plan.pages, (Call::Mmap, errno))
+        classify(shared, plan.op, plan.pages, (Call::Mmap, errno))
     })?;
     // Not having learned costs mappings only.
     let _ = learned;
@@ -399,8 +497,7 @@ fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover, momen
 }
 
 /// Writes a tie into the ledger, and makes its handle.
-fn enter(shared: &Arc<Shared>, state: &mut State, plan: Plan, cover: Cover) -> Tie {
-    let Plan { pages, alias } = plan;
+fn enter(shared: &Arc<Shared>, state: &mut State, pages: Pages, alias: Alias, cover: Cover) -> Tie {
     let record = Record::new(pages, alias.clone(), cover, Standing::Held);
     state.ledger.insert(Arc::clone(&record));
     Tie { shared: Arc::clone(shared), record, alias }
@@ -430,7 +527,18 @@ impl Tie {
     /// # Source
     /// mmap(2) `MAP_FIXED`.
     pub fn retie(&mut self, region: &Region, offset: usize) -> Result<()> {
-        let op = Op::Retie;
+        self.replace(Op::Retie, region, offset, None).map(drop)
+    }
+
+    /// [`Tie::retie`], or the same with an alias that is ready aside: that is moved in, and what it
+    /// replaces may come back, for somebody else to take down. On an error both are where they were.
+    pub(crate) fn replace(
+        &mut self,
+        op: Op,
+        region: &Region,
+        offset: usize,
+        ready: Option<Ready<'_>>,
+    ) -> Result<Option<Aside>> {
         let (shared, pages) = (&*self.shared, self.record.pages);
         let options = self.alias.options;
         let source = region.page_bounds(op);
@@ -441,7 +549,9 @@ impl Tie {
         if !self.is_live() {
             return Err(Error::ended(op, false));
         }
-        let plan = Plan { pages, alias: Alias { region: region.clone(), offset, options } };
+        let alias = Alias { region: region.clone(), offset, options };
+        let aside = ready.as_ref().map(|ready| ready.aside.pages());
+        let plan = Plan { op, pages, alias, aside };
         check_access(op, &plan.alias, shared.span(pages))?;
         check_view(shared, op, pages, region)?;
         let mut state = shared.lock(op)?;
@@ -454,15 +564,25 @@ impl Tie {
             // An untie stopped halfway: a part has come back already, or its alias is gone.
             return Err(Error::ended(op, false));
         }
-        let confirmed = shared.confirm(&state, op, pages, &body.alias, pages.start())?;
-        if let Confirmed::Changed { some_left } = confirmed {
-            untie::end_changed(&mut state, &self.record, &mut body, some_left);
-            return Err(Error::changed(op, shared.span(pages)));
+        let now = match shared.confirm(&state, op, pages, &body.alias, pages.start())? {
+            Confirmed::Same(now) => now,
+            Confirmed::Changed { some_left } => {
+                untie::end_changed(&mut state, &self.record, &mut body, some_left);
+                return Err(Error::changed(op, shared.span(pages)));
+            }
+        };
+        let mut replaced = None;
+        if ready.is_some_and(|ready| ready.keep_replaced) && !body.alias.region.is_huge() {
+            // SAFETY: the range still shows our own tie, of which no reference was ever lent.
+            replaced = unsafe { park::set_aside(shared.process, &body.alias, pages, &now) }.ok();
         }
         // SAFETY: the range still shows our own tie, of which no reference was ever lent; the new
         // range of the region was checked above.
-        if let Err(failed) = unsafe { plan.alias.lay(pages) } {
+        if let Err(failed) = unsafe { plan.lay() } {
             let error = refusal(shared, op, &plan, failed);
+            if let Some(replaced) = replaced {
+                park::move_back(replaced, pages, pages, &now);
+            }
             // A late failure of the kernel may have left a hole: the old pages are laid again.
             let hole = shared.confirm(&state, op, pages, &body.alias, pages.start());
             if !matches!(hole, Ok(Confirmed::Same(_))) {
@@ -482,7 +602,7 @@ impl Tie {
         drop(body);
         drop(state);
         self.alias = plan.alias;
-        Ok(())
+        Ok(replaced)
     }
 
     /// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.

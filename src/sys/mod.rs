@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods, reason = "here the crate talks to the kernel")]
 
+mod batch;
 mod copy;
 mod maps;
 mod memory;
@@ -14,6 +15,7 @@ mod process;
 mod remap;
 mod uffd;
 
+pub(crate) use batch::Batch;
 pub(crate) use copy::{load, store};
 pub(crate) use maps::{Maps, Vma, max_map_count, page_size_of};
 pub(crate) use memory::{
@@ -22,7 +24,7 @@ pub(crate) use memory::{
 };
 pub(crate) use object::{HugeSize, Object, Stat};
 pub(crate) use process::{is_filtered, wiped_on_fork};
-pub(crate) use remap::{duplicate, move_aside, move_to};
+pub(crate) use remap::{duplicate, move_aside, move_aside_to, move_to};
 pub(crate) use uffd::Uffd;
 
 use std::fmt;

@@ -43,6 +43,21 @@ pub(crate) unsafe fn move_aside(addr: usize, len: usize, near: usize) -> Result<
     unsafe { mremap(addr, len, len, flags, near) }
 }
 
+/// [`move_aside`] to a place of the caller's.
+///
+/// # Safety
+/// As [`move_aside`]; `[to, to + len)` is the caller's own, and no reference into it lives.
+///
+/// # References
+/// mremap(2) `MREMAP_DONTUNMAP`, `MREMAP_FIXED`.
+pub(crate) unsafe fn move_aside_to(addr: usize, len: usize, to: usize) -> Result<()> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP | libc::MREMAP_FIXED;
+    // SAFETY: the caller's promise is that of this function.
+    let at = unsafe { mremap(addr, len, len, flags, to)? };
+    assert_eq!(at, to, "MREMAP_FIXED moved elsewhere");
+    Ok(())
+}
+
 /// Maps the object behind one shared mapping a second time, elsewhere.
 ///
 /// # Safety
