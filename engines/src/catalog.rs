@@ -218,8 +218,8 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("wasmtime"),
         example: "c-examples/engines/wasmtime/wasmtime.cpp",
         get: "PyPI's `wasmtime` has the shared library, crate `wasmtime-c-api-impl` the headers",
-        start: "`wasmtime_memory_data`, `wasmtime_memory_data_size`",
-        grow: "In place: each memory has 4 GiB of addresses.",
+        start: "`wasmtime::Memory::data` (`wasmtime_memory_data` in C)",
+        grow: "In place: each memory has 4 GiB of addresses. Ties and protections are left alone.",
         mind: &[
             "`wasmtime/conf.h` must define the features that the library was built with, or values are \
              laid out otherwise than it reads them.",
@@ -229,14 +229,15 @@ pub const ENGINES: &[Engine] = &[
     },
     Engine {
         name: "wasm3",
-        title: "wasm3, with memory from `pagetie_space_reserve`",
+        title: "wasm3, in memories from `pagetie_space_reserve`",
         column: "wasm3, reserved",
         family: Family::C,
         program: Program::Made("wasm3"),
         example: "c-examples/engines/wasm3/wasm3.c",
         get: "the source in PyPI's `pywasm3`, built with `-Drealloc=wasm3_realloc -Dfree=wasm3_free`",
-        start: "`m3_GetMemory`; with `realloc` and `free` replaced, a page behind the space's start",
-        grow: "In place.",
+        start: "`m3_GetMemory`; with the allocator of c-examples/engines/wasm3/memory.c on the second page \
+                of a space",
+        grow: "In place: that allocator makes more of the space accessible.",
         mind: &[INTERPRETER],
     },
     Engine {
@@ -247,24 +248,31 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("wasm3-malloc"),
         example: "c-examples/engines/wasm3/wasm3.c",
         get: "the source in PyPI's `pywasm3`; the file is built with `-DWASM3_MALLOC`",
-        start: "`m3_GetMemory`: not on a page, so `at` is shifted until the address is a page's; `allow_heap`",
+        start: "`m3_GetMemory`: 40 bytes behind a page, so `at` is shifted until the address is a page's; \
+                `allow_heap`",
         grow: "Moves, by realloc. Untie before.",
         mind: &[
             INTERPRETER,
+            "A block that is freed while tied makes later allocations write into the region: untie before \
+             the runtime is freed.",
             "A page under `PAGETIE_PROT_NONE` kills the process when the memory grows.",
         ],
     },
     Engine {
         name: "wamr",
-        title: "WAMR, with memory from `pagetie_space_reserve`",
+        title: "WAMR, in memories from `pagetie_space_reserve`",
         column: "wamr, reserved",
         family: Family::C,
         program: Program::Made("wamr"),
         example: "c-examples/engines/wamr/wamr.c",
-        get: "the source in crate `wamr-sys`, an old snapshot; cmake",
-        start: "`wasm_runtime_get_native_addr_range`; with `Alloc_With_Allocator` in the reserved space",
-        grow: "In place.",
-        mind: &[INTERPRETER],
+        get: "the source in crate `wamr-sys`, an old snapshot, and cmake",
+        start: "`pagetie_space_base`: `Alloc_With_Allocator` and c-examples/engines/wamr/memory.c put the \
+                memory there",
+        grow: "In place: that allocator makes more of the space accessible.",
+        mind: &[
+            INTERPRETER,
+            "With WAMR's own allocator it starts 16 bytes behind a page, and moves.",
+        ],
     },
     Engine {
         name: "wasm2c",
@@ -274,10 +282,10 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("wasm2c"),
         example: "c-examples/engines/wasm2c/wasm2c.c",
         get: "Debian's `wabt`",
-        start: "`memory.data` of the exported `wasm_rt_memory_t`",
-        grow: "In place, with its signal handler.",
+        start: "`data` of the exported `wasm_rt_memory_t`",
+        grow: "In place, in 8 GiB of addresses.",
         mind: &[
-            "Its signal handler makes a trap of every fault between its set-up and the call's end.",
+            "Its signal handler makes a trap of every fault in a call, `memory.fill` included.",
         ],
     },
     Engine {
@@ -289,10 +297,31 @@ pub const ENGINES: &[Engine] = &[
         example: "c-examples/engines/v8/v8.cpp",
         get: "Debian's `libnode-dev` and `libnode108`",
         start: "`ArrayBuffer::GetBackingStore()->Data()`",
-        grow: "In place, and the whole memory is made read-write: protections are to be set again.",
+        grow: "In place, and the whole memory is made read-write, ties and all: protect again afterwards.",
         mind: &[
             "`V8::EnableWebAssemblyTrapHandler(true)`, or every fault kills the process.",
-            "Growing makes a read-only tie writable, as a private copy: the region stays unharmed.",
+            "A read-only tie that growing made writable is a private copy where it is written: the region \
+             stays unharmed.",
+            BULK,
+            "[c-examples/engines/v8/README.md](../c-examples/engines/v8/README.md) says where V8's memories \
+             come from, what the sandbox changes, and what a patch would.",
+        ],
+    },
+    Engine {
+        name: "v8-reserved",
+        title: "V8, in memories from `pagetie_space_reserve`",
+        column: "v8, reserved",
+        family: Family::JavaScript,
+        program: Program::Made("v8-reserved"),
+        example: "c-examples/engines/v8/reserved.cpp",
+        get: "the same V8, with a `v8::PageAllocator` in the embedder's platform: \
+              c-examples/engines/v8/reserved.hpp",
+        start: "`ArrayBuffer::GetBackingStore()->Data()`, and the space that the allocator made for it",
+        grow: "In place. The allocator makes only the new pages accessible, so ties and protections stay.",
+        mind: &[
+            "A memory that is collected ends its ties: `is_live` tells.",
+            "Not for a V8 with the sandbox: see [c-examples/engines/v8/README.md]\
+             (../c-examples/engines/v8/README.md).",
             BULK,
         ],
     },
@@ -304,9 +333,9 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("spidermonkey"),
         example: "c-examples/engines/spidermonkey/spidermonkey.cpp",
         get: "Debian's `libmozjs-102-dev`",
-        start: "`JS::GetArrayBufferLengthAndData`",
-        grow: "In place.",
-        mind: &[BULK],
+        start: "`JS::GetArrayBufferLengthAndData` of `memory.buffer`",
+        grow: "In place. Ties and protections are left alone.",
+        mind: &[BULK, HANDLER],
     },
     Engine {
         name: "javascriptcore",
@@ -316,21 +345,33 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("javascriptcore"),
         example: "c-examples/engines/javascriptcore/javascriptcore.cpp",
         get: "Debian's `libjavascriptcoregtk-4.1-dev`",
-        start: "`JSObjectGetTypedArrayBytesPtr` of a `Uint8Array` over `memory.buffer`",
-        grow: "In place with fast memory; without it the memory moves.",
-        mind: &[BULK],
+        start: "`JSObjectGetTypedArrayBytesPtr` of a `Uint8Array` over `memory.buffer`; the buffer itself \
+                is refused, and leaves NULL",
+        grow: "In place while the memory is one of the process' eight fast ones \
+               (`JSC_maxNumWasmFastMemories`); any further one moves.",
+        mind: &[
+            "A memory that is not fast turns no fault into a trap either: a store into a read-only tie \
+             kills the process.",
+            BULK,
+        ],
     },
     Engine {
         name: "node",
         title: "Node",
-        column: "node 20",
+        column: "node",
         family: Family::JavaScript,
         program: Program::Node,
         example: "c-examples/engines/node/example.js",
-        get: "the system's Node, npm's `node-api-headers` and a C++ compiler",
-        start: "`napi_get_arraybuffer_info` of `memory.buffer`",
-        grow: "As V8.",
-        mind: &["As V8."],
+        get: "the system's Node, npm's `node-api-headers` and a C++ compiler: `npm install` in \
+              c-examples/engines/node builds the package `pagetie`",
+        start: "`napi_get_arraybuffer_info` of `memory.buffer`; of a shared memory \
+                `napi_get_typedarray_info` of an array over it",
+        grow: "As in V8, and the old `ArrayBuffer` is detached: the package knows memories, not buffers.",
+        mind: &[
+            BULK,
+            "Memories are collected on other threads. A live tie holds its memory, so that none goes while \
+             it is tied.",
+        ],
     },
     Engine {
         name: "node24",
@@ -339,10 +380,10 @@ pub const ENGINES: &[Engine] = &[
         family: Family::JavaScript,
         program: Program::Node24,
         example: "c-examples/engines/node/example.js",
-        get: "npm's `node`",
-        start: "`napi_get_arraybuffer_info` of `memory.buffer`",
-        grow: "As V8.",
-        mind: &["As V8."],
+        get: "npm's `node`; the package is the same, and so is its binary",
+        start: "as in Node",
+        grow: "As in Node.",
+        mind: &["As Node."],
     },
     Engine {
         name: "numpy",
@@ -352,10 +393,12 @@ pub const ENGINES: &[Engine] = &[
         program: Program::Made("numpy"),
         example: "c-examples/engines/numpy/example.py",
         get: "PyPI's `numpy`",
-        start: "`array.ctypes.data`",
+        start: "`array.ctypes.data`; an array over an `mmap.mmap` starts on a page, one of malloc's 16 bytes \
+                behind",
         grow: "Arrays do not grow.",
         mind: &[
-            "There is no guest code: what loads and stores is numpy, and every fault kills the process.",
+            "There is no guest: numpy and Python load and store, and every fault kills the process. Make \
+             arrays over read-only ties read-only too, with `array.flags.writeable`.",
         ],
     },
 ];
