@@ -98,9 +98,11 @@ fn run_all(only: Option<&str>, check: bool) -> Result<bool> {
     if check {
         // The document is of the day when it was made; outcomes must be those of today.
         for ((engine, version), outcomes) in here.iter().zip(&ran) {
-            let was = committed.get(engine.name);
-            let said =
-                |key: &str| was.and_then(|was| was.get(key)).map_or("nothing", String::as_str);
+            let Some(was) = committed.get(engine.name) else {
+                problems.push(format!("{} has no outcomes in engines/last.toml", engine.name));
+                continue;
+            };
+            let said = |key: &str| was.get(key).map_or("nothing", String::as_str);
             for (case, outcome) in outcomes {
                 if cases::kind(said(case)) != cases::kind(outcome) {
                     let (name, said) = (engine.name, said(case));
