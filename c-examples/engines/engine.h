@@ -48,6 +48,9 @@ struct engine {
   /* Around all other calls on a thread that is not the first; NULL where nothing is needed. */
   void (*thread_begin)(void);
   void (*thread_end)(void);
+
+  /* 1 where the memory comes from malloc, which may put it into [heap]: see pagetie_space_options. */
+  int32_t allow_heap;
 };
 
 extern const struct engine the_engine;
