@@ -406,7 +406,8 @@ napi_value open(const Arguments &arguments) {
   const int fd = static_cast<int>(arguments.number(0));
   const int flags = fcntl(fd, F_GETFL);
   if (flags >= 0 && (flags & O_ACCMODE) != O_RDWR) {
-    const std::string message = "open: descriptor " + std::to_string(fd) + " is not open for reading and writing";
+    const std::string message =
+        "open: descriptor " + std::to_string(fd) + " is not open for reading and writing";
     napi_throw_error(arguments.env, "PAGETIE_READ_ONLY", message.c_str());
     return nullptr;
   }
@@ -609,11 +610,11 @@ napi_value is_live(const Arguments &arguments) {
   return result;
 }
 
-/// outside(view, byteLength): { start, before, after }: where it begins, and whether the bytes right before
-/// and after it can be read or written.
+/// outside(view, byteLength): { start, reserved }: where it begins, and how many bytes right behind it are
+/// reserved and inaccessible.
 napi_value outside(const Arguments &arguments) {
   const Address start = arguments.address(0), end = start + arguments.number(1);
-  bool before = false, after = false;
+  Address reached = end;
   std::ifstream maps("/proc/self/maps");
   if (!maps) {
     throw std::runtime_error("/proc/self/maps cannot be read");
@@ -622,16 +623,14 @@ napi_value outside(const Arguments &arguments) {
     unsigned long from = 0, to = 0;
     char prot[5] = "";
     const bool parsed = std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, prot) == 3;
-    if (parsed && (prot[0] == 'r' || prot[1] == 'w')) {
-      before = before || (from < start && start <= to);
-      after = after || (from <= end && end < to);
+    if (parsed && from <= reached && reached < to && std::string(prot) == "---p") {
+      reached = to;
     }
   }
   napi_value result;
   check(arguments.env, napi_create_object(arguments.env, &result));
   set(arguments.env, result, "start", static_cast<double>(start));
-  set(arguments.env, result, "before", before);
-  set(arguments.env, result, "after", after);
+  set(arguments.env, result, "reserved", static_cast<double>(reached - end));
   return result;
 }
 
