@@ -46,45 +46,6 @@ struct Region {
   std::uint64_t inode;
 };
 
-/// What the addresses of a tie were last made to allow, where that is not everything. V8 makes all of a
-/// memory writable when it grows.
-class Protections {
-public:
-  void set(std::size_t at, std::size_t len, pagetie_prot prot) {
-    const std::size_t end = at + len;
-    auto item = ranges_.lower_bound(at);
-    if (item != ranges_.begin() && std::prev(item)->second.end > at) {
-      --item;
-    }
-    while (item != ranges_.end() && item->first < end) {
-      const auto [start, old] = *item;
-      item = ranges_.erase(item);
-      if (start < at) {
-        ranges_[start] = {at, old.prot};
-      }
-      if (old.end > end) {
-        ranges_[end] = old;
-      }
-    }
-    if (prot != PAGETIE_PROT_READ_WRITE) {
-      ranges_[at] = {end, prot};
-    }
-  }
-
-  void apply(const pagetie::Space &space) const {
-    for (const auto &[start, range] : ranges_) {
-      space.protect(start, range.end - start, range.prot);
-    }
-  }
-
-private:
-  struct Range {
-    std::size_t end;
-    pagetie_prot prot;
-  };
-  std::map<std::size_t, Range> ranges_;
-};
-
 struct Memory;
 
 struct Tie {
@@ -92,13 +53,6 @@ struct Tie {
   std::shared_ptr<Memory> memory;
   std::shared_ptr<Region> region;
   std::size_t at, len;
-  pagetie_access access;
-  Protections protections;
-
-  /// What a tie allows at first.
-  void protect_anew() {
-    protections.set(at, len, access == PAGETIE_READ_ONLY_TIE ? PAGETIE_PROT_READ : PAGETIE_PROT_READ_WRITE);
-  }
 };
 
 struct Memory {
@@ -219,9 +173,6 @@ void refresh(Keeper &keeper, Address start, std::size_t len, bool shared) {
   // Another thread may know of a later length than this one's object does.
   if (len > memory->space->len()) {
     memory->space->grown_to(reinterpret_cast<void *>(start), len);
-    for (const auto &tie : memory->ties) {
-      tie->protections.apply(*memory->space);
-    }
   }
 }
 
@@ -473,9 +424,8 @@ napi_value tie(const Arguments &arguments) {
     const auto memory = keeper->memory;
     options.concurrent = memory->shared ? 1 : 0; // its other threads go on meanwhile
     tie = std::make_shared<Tie>(Tie{space.tie(at, region->region, offset, len, access, &options),
-                                    memory, region, at, 0, access, {}});
+                                    memory, region, at, 0});
     tie->len = tie->tie.len(); // whole pages, also where a file ends inside the last one
-    tie->protect_anew();
     memory->ties.insert(tie);
     keeper->ties.insert(tie);
   }
@@ -521,7 +471,6 @@ napi_value retie(const Arguments &arguments) {
   }
   tie->tie.retie(region->region, offset);
   tie->region = region;
-  tie->protect_anew();
   return nullptr;
 }
 
@@ -550,12 +499,6 @@ napi_value protect(const Arguments &arguments) {
   const auto prot = static_cast<pagetie_prot>(arguments.number(3));
   const Lock locked(lock);
   space_of(*keeper).protect(at, len, prot);
-  for (const auto &tie : keeper->memory->ties) {
-    const std::size_t from = std::max(at, tie->at), to = std::min(at + len, tie->at + tie->len);
-    if (from < to) {
-      tie->protections.set(from, to - from, prot);
-    }
-  }
   return nullptr;
 }
 

@@ -100,19 +100,20 @@ for (const kind of ['plain', 'shared']) {
     const before = memory.buffer.byteLength;
     memory.grow(unit / wasmPage);
     assert.equal(source.tie(memory, before, page).targetOffset, before); // in what is new
-    // Ties are as they were. What was protected without a tie is the program's to protect again.
+    // What was forbidden is forbidden again, of ties and beside them.
     assert.deepEqual(protections(), [
       'read',
       'read-write',
       'none',
       'read',
       'read-write',
-      'read-write',
+      'read',
       'read-write',
     ]);
     assert.equal(byte(memory, page), 1);
     untie();
     other.retie(0);
+    pagetie.protect(memory, 'read-write', 6 * page, page);
     memory.grow(unit / wasmPage);
     assert.deepEqual(new Set(protections()), new Set(['read-write']));
   });
