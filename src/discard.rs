@@ -31,6 +31,7 @@ impl Space {
     /// | [`Access::ReadWrite`] tie | the region's bytes read zero through every alias, and the memory goes back |
     /// | [`Access::CopyOnWrite`] tie | private changes are gone, the region's bytes show again |
     /// | [`Access::ReadOnly`] tie | refused; the host has [`Region::discard`](crate::Region::discard) |
+    /// | lent pages | zeros, also when they come home; refused where their owner could only read them |
     /// | untied private memory | as the engine first mapped it: zeros, or the image under it |
     /// | untied shared memory | refused: the kernel would say yes and keep the bytes |
     ///
@@ -44,7 +45,7 @@ impl Space {
     /// # Errors
     /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
     ///   [`OutOfRange`](crate::ErrorKind::OutOfRange), [`Ended`](crate::ErrorKind::Ended);
-    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie;
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie or loan;
     /// - [`Unsupported`](crate::ErrorKind::Unsupported): untied shared memory; a region of a file without
     ///   [`RegionBuilder::allow_discard`](crate::RegionBuilder::allow_discard);
     /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory),
@@ -71,6 +72,7 @@ impl Shared {
         let (op, shared) = (Op::Discard, self);
         let pages = shared.whole_pages(op, extent)?;
         let state = shared.lock(op)?;
+        shared.check_loans(&state, op, pages, true)?;
         let mut steps: Vec<(usize, Step)> = Vec::new();
         for record in state.ledger.overlapping(pages) {
             let body = record.body();

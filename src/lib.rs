@@ -97,6 +97,7 @@ mod inspect;
 mod keep;
 mod ledger;
 mod list;
+mod loan;
 mod options;
 pub mod page;
 mod process;
@@ -111,6 +112,7 @@ mod zeros;
 
 pub use error::{Error, ErrorKind, Result, UntieError};
 pub use inspect::Mapping;
+pub use loan::{GiveBackError, Loan};
 pub use options::{Access, Covered, Prefault, Prot, TieOptions, TieSpec};
 pub use region::{HugePages, Region, RegionBuilder};
 pub use space::{Space, TieInfo};
@@ -129,4 +131,6 @@ const _: () = {
     thread_safe::<Tie>();
     thread_safe::<Error>();
     thread_safe::<UntieError>();
+    thread_safe::<Loan>();
+    thread_safe::<GiveBackError>();
 };
