@@ -104,6 +104,7 @@ pub(crate) enum Op {
     GrownTo,
     Lend,
     GiveBack,
+    Adopt,
     Tie,
     Retie,
     Untie,
@@ -129,6 +130,7 @@ impl Op {
             Op::GrownTo => "grown_to",
             Op::Lend => "lend",
             Op::GiveBack => "give_back",
+            Op::Adopt => "adopt",
             Op::Tie => "tie",
             Op::Retie => "retie",
             Op::Untie => "untie",
@@ -199,6 +201,7 @@ pub(crate) enum Why {
     Shared,
     File,
     Inaccessible,
+    NotWritable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -516,6 +519,7 @@ impl fmt::Display for Error {
                     Why::Shared => "is shared memory",
                     Why::File => "is a map of a file",
                     Why::Inaccessible => "is inaccessible",
+                    Why::NotWritable => "cannot be read and written",
                 };
                 write!(f, "{found}, inside {asked}, {what}")
             }

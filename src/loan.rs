@@ -54,7 +54,8 @@ impl Space {
     /// addresses read zeros until [`Loan::give_back`] brings the pages home, with all that was written.
     ///
     /// For memory that is not a region and is shown once; what is shown often or in several places
-    /// belongs in a [`Region`](crate::Region).
+    /// belongs in a [`Region`](crate::Region), or becomes one by
+    /// [`Region::adopt`](crate::Region::adopt).
     ///
     /// While lent:
     /// - ties, loans and borrowing are refused over the place and over the home;

@@ -13,7 +13,7 @@ mod common;
 
 use common::*;
 use libc::{PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE};
-use pagetie::{Access, ErrorKind, GiveBackError, Loan, Prot, Space};
+use pagetie::{Access, ErrorKind, GiveBackError, Loan, Prot, Region, Space};
 use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::ptr;
@@ -329,11 +329,13 @@ fn nothing_else_is_done_at_either_end_of_a_loan() {
     assert_eq!((error.kind(), error.other_range()), (ErrorKind::Overlap, Some(pages(4..8))));
     assert!(error.to_string().contains("loan"), "{error}");
 
-    // The home: lent again, borrowed, of another space too.
+    // The home: lent again, borrowed, adopted, of another space too.
     overlap(lend(&space, 10 * page(), memory.pages(5..7)), memory.pages(5..7), memory.pages(2..6));
     let second = Space::reserve(8 * page()).unwrap();
     overlap(lend(&second, 0, memory.pages(2..3)), memory.pages(2..3), memory.pages(2..6));
     let error = memory.try_borrow(memory.pages(0..3)).expect_err("borrow the home");
+    assert_eq!(error.kind(), ErrorKind::Overlap, "{error}");
+    let error = adopt(memory.pages(4..8)).expect_err("adopt the home");
     assert_eq!(error.kind(), ErrorKind::Overlap, "{error}");
 
     // Memory of a live space is not the host's to lend, nor are lent pages.
@@ -350,6 +352,12 @@ fn nothing_else_is_done_at_either_end_of_a_loan() {
     space.tie(4 * page(), &region, .., Access::ReadOnly).unwrap().untie().unwrap();
     drop((again, beside, tie));
     memory.borrow();
+}
+
+fn adopt(home: Range<usize>) -> pagetie::Result<Region> {
+    let addr = ptr::with_exposed_provenance_mut(home.start);
+    // SAFETY: as in `lend`.
+    unsafe { Region::adopt(addr, home.len()) }
 }
 
 #[test]
