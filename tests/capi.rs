@@ -59,6 +59,11 @@ fn lists_and_arrays_of_any_length() {
 }
 
 #[test]
+fn memory_of_the_host_is_lent_and_adopted() {
+    check("host");
+}
+
+#[test]
 fn four_threads_at_once() {
     check("threads");
 }
