@@ -27,6 +27,7 @@ impl Space {
     /// | [`Access::ReadWrite`] tie | the region's bytes read zero through every alias, and the memory goes back |
     /// | [`Access::CopyOnWrite`] tie | private changes are gone, the region's bytes show again |
     /// | [`Access::ReadOnly`] tie | refused; the host has [`Region::discard`](crate::Region::discard) |
+    /// | lent pages | zeros, also when they come home; refused where their owner could only read them |
     /// | untied private memory | as the engine first mapped it: zeros, or the image under it |
     /// | untied shared memory | refused: the kernel would say yes and keep the bytes |
     ///
@@ -40,7 +41,7 @@ impl Space {
     /// # Errors
     /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
     ///   [`OutOfRange`](crate::ErrorKind::OutOfRange), [`Ended`](crate::ErrorKind::Ended);
-    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie;
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie or loan;
     /// - [`Unsupported`](crate::ErrorKind::Unsupported): untied shared memory; a region of a file without
     ///   [`RegionBuilder::allow_discard`](crate::RegionBuilder::allow_discard);
     /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory),
@@ -108,6 +109,10 @@ impl Shared {
     /// goes.
     fn discard_sorted(&self, op: Op, items: &[Item]) -> Result<()> {
         let state = self.lock(op)?;
+        for (pages, index) in items {
+            let refused = self.check_loans(&state, op, *pages, true);
+            refused.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
+        }
         let mut steps = Steps::default();
         for group in groups(&state, items) {
             group.check(self, &state, op, &mut steps)?;

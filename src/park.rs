@@ -219,7 +219,7 @@ pub(crate) unsafe fn set_aside(
     for (part, _) in now.iter() {
         let to = part.start().wrapping_add(moved_by);
         // SAFETY: one mapping of ours that is not locked, to a part of our own reservation.
-        if let Err(errno) = unsafe { sys::move_aside_to(part.start(), part.len(), to) } {
+        if let Err(errno) = unsafe { sys::move_over(part.start(), part.len(), to) } {
             if let Some(moved) = Pages::known(home.start(), part.start()) {
                 move_back(place, home, moved, now);
             }

@@ -103,7 +103,8 @@ fn sequences_agree_with_the_oracle() {
         [ErrorKind::Misaligned, ErrorKind::Empty, ErrorKind::OutOfRange].map(refused);
     let [read_only, overlap, unsupported] =
         [ErrorKind::ReadOnly, ErrorKind::Overlap, ErrorKind::Unsupported].map(refused);
-    let [ended, changed] = [ErrorKind::Ended, ErrorKind::Changed].map(refused);
+    let [ended, changed, memory] =
+        [ErrorKind::Ended, ErrorKind::Changed, ErrorKind::RefusedMemory].map(refused);
     assert_happened(
         &tally,
         &[
@@ -123,6 +124,9 @@ fn sequences_agree_with_the_oracle() {
             ("owner protect", &["Done"]),
             ("grow region", &["Done", misaligned, range]),
             ("grow space", &["Done", unsupported, changed, range]),
+            ("lend", &["Done", misaligned, empty, range, overlap, memory]),
+            ("give back", &["Done"]),
+            ("adopt", &["Done"]),
             ("drop region", &["Done"]),
             ("drop space", &["Done"]),
         ],
@@ -225,6 +229,11 @@ fn a_wrong_oracle_is_noticed() {
             ("a word of a region", |oracle| {
                 oracle.object_write(object(oracle), 5 * oracle.unit, 0x0bad);
             }),
+            ("a word of the host's memory", |oracle| {
+                let wrong = oracle::Content::new(oracle.unit, 0x0b, oracle.unit);
+                oracle.host[1].private = Some(wrong);
+            }),
+            ("a protection of the host's memory", |oracle| oracle.host[3].prot = Prot::ReadWrite),
             ("a byte between the slots", |oracle| {
                 let (object, unit) = (object(oracle), oracle.unit);
                 oracle.objects[object].pages[5] = oracle::Content::between_slots(unit, 0x0d);

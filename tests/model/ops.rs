@@ -88,6 +88,24 @@ pub enum Op {
         pages: usize,
         skew: Skew,
     },
+    /// Pages of the host's own memory into a space; `guarded`: their home faults meanwhile.
+    Lend {
+        space: usize,
+        at: usize,
+        home: usize,
+        pages: usize,
+        skew: Skew,
+        guarded: bool,
+    },
+    GiveBack {
+        loan: usize,
+        drop: bool,
+    },
+    /// Drops the handle, and makes a region of memory that the host has written in its place.
+    Adopt {
+        region: usize,
+        pages: usize,
+    },
     /// Drops the handle, whatever is tied, and makes a new region in its place.
     DropRegion {
         region: usize,
@@ -118,6 +136,9 @@ impl Op {
             Op::OwnerProtect { .. } => "owner protect",
             Op::GrowRegion { .. } => "grow region",
             Op::GrowSpace { .. } => "grow space",
+            Op::Lend { .. } => "lend",
+            Op::GiveBack { .. } => "give back",
+            Op::Adopt { .. } => "adopt",
             Op::DropRegion { .. } => "drop region",
             Op::DropSpace { .. } => "drop space",
         }
@@ -133,6 +154,7 @@ impl Op {
             | Op::GuestWrite { space, .. }
             | Op::OwnerProtect { space, .. }
             | Op::GrowSpace { space, .. }
+            | Op::Lend { space, .. }
             | Op::DropSpace { space } => Some(space),
             _ => None,
         }
@@ -338,6 +360,12 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(region, pages, skew)| Op::GrowRegion { region, pages, skew }),
         2 => (space(), 6..=14usize, skew())
             .prop_map(|(space, pages, skew)| Op::GrowSpace { space, pages, skew }),
+        6 => ((space(), page()), 0..9usize, pages(), skew(), any::<bool>())
+            .prop_map(|((space, at), home, pages, skew, guarded)| {
+                Op::Lend { space, at, home, pages, skew, guarded }
+            }),
+        4 => (index(), any::<bool>()).prop_map(|(loan, drop)| Op::GiveBack { loan, drop }),
+        1 => (region(), 1..=6usize).prop_map(|(region, pages)| Op::Adopt { region, pages }),
         1 => region().prop_map(|region| Op::DropRegion { region }),
         1 => space().prop_map(|space| Op::DropSpace { space }),
     ]

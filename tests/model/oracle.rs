@@ -139,6 +139,30 @@ impl Tie {
     }
 }
 
+/// Pages of the host that a space shows.
+#[derive(Clone, Debug)]
+pub struct Loan {
+    pub id: TieId,
+    pub space: usize,
+    /// Pages of the space, and of the host's memory.
+    pub at: usize,
+    pub home: usize,
+    /// What the host's pages allowed.
+    pub prots: Vec<Prot>,
+    /// What giving them back brings back, page by page.
+    pub covered: Vec<Page>,
+}
+
+impl Loan {
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.at + self.covered.len()
+    }
+
+    pub fn homes(&self) -> Range<usize> {
+        self.home..self.home + self.covered.len()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Space {
     /// Every page of the memory, also those that the space has not grown over yet.
@@ -198,6 +222,9 @@ pub struct Oracle {
     pub objects: Vec<Object>,
     pub regions: Vec<Region>,
     pub spaces: Vec<Space>,
+    /// The host's own memory, and what of it is lent.
+    pub host: Vec<Page>,
+    pub loans: Vec<Loan>,
     next_tie: TieId,
 }
 
@@ -246,7 +273,8 @@ impl Oracle {
             places.push(place.map_err(|refusal| Refusal { items: vec![index], ..refusal })?);
         }
         for (index, place) in places.iter().enumerate() {
-            let live = self.spaces[s].ties.iter().map(Tie::range);
+            let ties = self.spaces[s].ties.iter().map(Tie::range);
+            let live = ties.chain(self.loans_of(s).map(Loan::range));
             let met = live.filter(|live| overlaps(live, place));
             let met: Vec<_> = met.map(|live| self.bytes(live)).collect();
             if !met.is_empty() {
@@ -406,6 +434,8 @@ impl Oracle {
         while let Some(id) = self.spaces[s].ties.last().map(|tie| tie.id) {
             self.untie(id);
         }
+        let loans: Vec<_> = self.loans_of(s).map(|loan| loan.id).collect();
+        loans.into_iter().for_each(|id| self.give_back(id));
     }
 
     /// Forgets a tie; its pages stay as if they had always been there.
@@ -417,6 +447,88 @@ impl Oracle {
         let s = self.live(id)?.0;
         let index = self.spaces[s].ties.iter().position(|tie| tie.id == id)?;
         Some((s, self.spaces[s].ties.remove(index)))
+    }
+
+    // ------------------------------------------------------------------- lend and give back
+
+    fn loans_of(&self, s: usize) -> impl Iterator<Item = &Loan> {
+        self.loans.iter().filter(move |loan| loan.space == s)
+    }
+
+    fn is_lent_read_only(&self, s: usize, page: usize) -> bool {
+        let mut loans = self.loans_of(s).filter(|loan| loan.range().contains(&page));
+        loans.any(|loan| loan.prots[page - loan.at] == Prot::Read)
+    }
+
+    /// `at` and `home` in bytes of the space and of the host's memory, which begins at `host`.
+    pub fn lend(
+        &mut self,
+        s: usize,
+        (at, home, len): (usize, usize, usize),
+        host: usize,
+        guarded: bool,
+    ) -> Result<TieId, Refusal> {
+        let misaligned = [at, home, len].iter().any(|n| n % self.unit != 0);
+        refuse_if(misaligned, ErrorKind::Misaligned)?;
+        refuse_if(len == 0, ErrorKind::Empty)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.spaces[s].len * self.unit);
+        let place = at / self.unit..end.ok_or(ErrorKind::OutOfRange)? / self.unit;
+        let homes = home / self.unit..(home + len) / self.unit;
+        let overlap = |met: Vec<Range<usize>>| match met.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal { kind: ErrorKind::Overlap, items: Vec::new(), met }),
+        };
+        let ties = self.spaces[s].ties.iter().map(Tie::range);
+        let live = ties.chain(self.loans_of(s).map(Loan::range));
+        let met = live.filter(|live| overlaps(live, &place));
+        overlap(met.map(|live| self.bytes(live)).collect())?;
+        // Past its end is the page that nobody may touch.
+        let readable =
+            |page| self.host.get(page).is_some_and(|page: &Page| page.prot != Prot::None);
+        refuse_if(!homes.clone().all(readable), ErrorKind::RefusedMemory)?;
+        // Homes side by side of one space are one range.
+        let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+        for page in 0..self.host.len() {
+            let lent = self.loans.iter().find(|loan| loan.homes().contains(&page));
+            match (lent, runs.last_mut()) {
+                (Some(loan), Some((of, run))) if *of == loan.space && run.end == page => {
+                    run.end = page + 1;
+                }
+                (Some(loan), _) => runs.push((loan.space, page..page + 1)),
+                (None, _) => {}
+            }
+        }
+        let met = runs.into_iter().map(|(_, run)| run).filter(|run| overlaps(run, &homes));
+        let addresses = |run| {
+            let bytes = self.bytes(run);
+            host + bytes.start..host + bytes.end
+        };
+        overlap(met.map(addresses).collect())?;
+
+        let covered = self.spaces[s].pages[place.clone()].to_vec();
+        let prots = self.host[homes.clone()].iter().map(|page| page.prot).collect();
+        for (page, home) in place.clone().zip(homes.clone()) {
+            let vacated = if guarded { Prot::None } else { self.host[home].prot };
+            let lent = std::mem::replace(&mut self.host[home], Page::zero(vacated));
+            self.spaces[s].pages[page] = lent;
+        }
+        let id = self.next_tie;
+        self.next_tie += 1;
+        let (at, home) = (place.start, homes.start);
+        self.loans.push(Loan { id, space: s, at, home, prots, covered });
+        Ok(id)
+    }
+
+    /// Ends a loan; one that was ended before is left alone.
+    pub fn give_back(&mut self, id: TieId) {
+        let Some(index) = self.loans.iter().position(|loan| loan.id == id) else { return };
+        let Loan { space, at, home, prots, covered, .. } = self.loans.remove(index);
+        for (i, (lent, covered)) in prots.into_iter().zip(covered).enumerate() {
+            let now = self.spaces[space].pages[at + i];
+            let prot = if now.prot == lent { covered.prot } else { now.prot };
+            self.spaces[space].pages[at + i] = Page { prot, ..covered };
+            self.host[home + i] = Page { prot: lent, ..now };
+        }
     }
 
     // ----------------------------------------------------------------- protect and discard
@@ -451,7 +563,10 @@ impl Oracle {
         prot: Prot,
     ) -> Result<(), Refusal> {
         let pages = self.check_range(s, at, len, base)?;
-        let read_only = |page| self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly);
+        let read_only = |page| {
+            self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly)
+                || self.is_lent_read_only(s, page)
+        };
         let beyond = prot == Prot::ReadWrite && pages.clone().any(read_only);
         refuse_if(beyond, ErrorKind::ReadOnly)?;
         self.protect_behind(s, pages, prot);
@@ -469,6 +584,7 @@ impl Oracle {
         let pages = self.check_range(s, at, len, base)?;
         let mut unsupported = false;
         for page in pages.clone() {
+            refuse_if(self.is_lent_read_only(s, page), ErrorKind::ReadOnly)?;
             match self.tied(s, page).map(|tie| (tie.access, tie.region)) {
                 Some((Access::ReadOnly, _)) => return Err(ErrorKind::ReadOnly.into()),
                 Some((Access::ReadWrite, region)) => unsupported |= !self.regions[region].discards,

@@ -4,12 +4,12 @@
 //! refused it for the same reason. After each, everything is compared (`check`).
 
 use super::check::{agree, peek};
-use super::make::{Backing, Pages, Place};
+use super::make::{Backing, Memory, Origin, Pages, Place};
 use super::ops::{Op, Run, Skew, TieArgs, Writer};
-use super::oracle::{Asked, Oracle, Page, RegionId, SLOTS, Source, TieId, slot_offset};
+use super::oracle::{Asked, ObjectId, Oracle, Page, RegionId, SLOTS, Source, TieId, slot_offset};
 use crate::common;
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
-use pagetie::{ErrorKind, Prot, Region, Space, Tie, TieOptions, TieSpec};
+use pagetie::{ErrorKind, Loan, Prot, Region, Space, Tie, TieOptions, TieSpec};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -65,6 +65,11 @@ pub struct World<'t> {
     pub places: Vec<Place>,
     pub regions: Vec<Pages>,
     pub backings: Vec<Backing>,
+    pub loans: Vec<(TieId, Loan)>,
+    /// The host's own memory, with a page behind that nobody may touch.
+    pub host: Memory,
+    /// Memory that became a region, and stays when the region goes.
+    pub adopted: Vec<(Memory, ObjectId)>,
     pub directory: tempfile::TempDir,
     pub unit: usize,
     pub step: u64,
@@ -276,6 +281,58 @@ impl World<'_> {
                 let expected = self.oracle.grow_space(s, len, elsewhere);
                 Ok(outcome_of(&agree(expected, found)?))
             }
+            Op::Lend { space, at, home, pages, skew, guarded } => {
+                let s = space % self.places.len();
+                let (mut at, mut home, mut len) = (self.page(at) * unit, home * unit, pages * unit);
+                match skew {
+                    Skew::None | Skew::FarOffset => {}
+                    Skew::At => at += 1,
+                    Skew::Offset => home += 1,
+                    Skew::Len => len += 1,
+                    Skew::AtAndLen => (at, len) = (at + 1, len + 1),
+                    Skew::FarAt => at = 1 << 62,
+                }
+                // Past its end and its guard may be anything.
+                if home + len > self.host.all.len() {
+                    return Ok(Outcome::Idle);
+                }
+                let start = self.host.all.start;
+                let addr = ptr::with_exposed_provenance_mut(start + home);
+                // SAFETY: the case's own memory, of which no reference is ever made; nobody else accesses it.
+                let found = unsafe {
+                    match guarded {
+                        true => self.space(s).lend_guarded(at, addr, len),
+                        false => self.space(s).lend(at, addr, len),
+                    }
+                };
+                let expected = self.oracle.lend(s, (at, home, len), start, guarded);
+                let outcome = agree(expected, found)?;
+                Ok(match outcome {
+                    Ok(both) => {
+                        self.loans.push(both);
+                        Outcome::Done
+                    }
+                    Err(kind) => Outcome::Refused(kind),
+                })
+            }
+            Op::GiveBack { loan, drop } => {
+                if self.loans.is_empty() {
+                    return Ok(Outcome::Idle);
+                }
+                self.give_back(loan % self.loans.len(), drop)?;
+                Ok(Outcome::Done)
+            }
+            Op::Adopt { region, pages } => {
+                let r = region % self.regions.len();
+                if self.oracle.regions[self.regions[r].id].huge {
+                    return Ok(Outcome::Idle);
+                }
+                self.regions[r].region = None;
+                let origin = Origin::Adopted { pages };
+                let (id, region) = self.make_region(&origin);
+                self.regions[r] = Pages { origin, id, region: Some(region) };
+                Ok(Outcome::Done)
+            }
             Op::DropRegion { region } => {
                 let r = region % self.regions.len();
                 let Pages { origin, id, .. } = self.regions[r].clone();
@@ -451,6 +508,18 @@ impl World<'_> {
         self.oracle.protect_behind(s, pages, prot);
     }
 
+    fn give_back(&mut self, i: usize, drops: bool) -> Result<(), Differs> {
+        let (id, loan) = self.loans.remove(i);
+        match drops {
+            true => drop(loan),
+            false => {
+                loan.give_back().map_err(|error| format!("giving back was refused: {error}"))?;
+            }
+        }
+        self.oracle.give_back(id);
+        Ok(())
+    }
+
     fn drop_tie(&mut self, i: usize) {
         let Handle { id, tie, .. } = self.handles.remove(i);
         drop(tie);
@@ -470,6 +539,7 @@ impl World<'_> {
     pub fn finish(mut self, drops: u32) -> Result<(), Differs> {
         enum Last {
             Tie(usize),
+            Loan(usize),
             Region(usize),
             Space(usize),
         }
@@ -477,18 +547,23 @@ impl World<'_> {
         loop {
             let present = |i: usize, is: bool| is.then_some(i);
             let ties = (0..self.handles.len()).map(Last::Tie);
+            let loans = (0..self.loans.len()).map(Last::Loan);
             let regions = self.regions.iter().enumerate();
             let regions = regions.filter_map(|(i, one)| present(i, one.region.is_some()));
             let spaces = self.places.iter().enumerate();
             let spaces = spaces.filter_map(|(i, one)| present(i, one.space.is_some()));
-            let mut left: Vec<_> =
-                ties.chain(regions.map(Last::Region)).chain(spaces.map(Last::Space)).collect();
+            let mut left: Vec<_> = ties
+                .chain(loans)
+                .chain(regions.map(Last::Region))
+                .chain(spaces.map(Last::Space))
+                .collect();
             if left.is_empty() {
                 break;
             }
             random = random.wrapping_mul(1_664_525).wrapping_add(drops);
             match left.swap_remove((random >> 16) as usize % left.len()) {
                 Last::Tie(i) => self.drop_tie(i),
+                Last::Loan(i) => self.give_back(i, true)?,
                 Last::Region(i) => self.regions[i].region = None,
                 Last::Space(i) => self.drop_space(i)?,
             }
