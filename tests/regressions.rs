@@ -494,3 +494,37 @@ fn a_tie_made_writable_over_a_read_only_file_ends() {
     assert_bytes(memory.start(), &pattern(1, memory.len()), "untied");
     assert_eq!(common::perms(memory.all()), ["r--s"; 4]);
 }
+
+// ------------------------------------------------------------------------------ discard
+
+/// Refused for whatever lay at the lower address: the reason changed with the place of the tie.
+#[test]
+fn a_discard_is_refused_for_the_tie_before_the_memory_around_it() {
+    let memory = Memory::shared(4);
+    let (space, region) = (memory.borrow(), region(1, 1));
+    for at in [0, 2] {
+        let tie = space.tie(at * page(), &region, .., Access::ReadOnly).unwrap();
+        let error = space.discard(..3 * page()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReadOnly, "a tie at page {at}: {error}");
+        let items = [pages(1..2), pages(at..at + 1)];
+        let error = space.discard_many(&items).unwrap_err();
+        assert_eq!((error.kind(), error.index()), (ErrorKind::ReadOnly, Some(1)), "{error}");
+        tie.untie().unwrap();
+    }
+}
+
+/// Where items overlapped, the part that was left of one ended on a huge page, which the item did not.
+#[test]
+fn an_item_that_begins_inside_a_huge_page_is_refused_beside_one_that_does_not() {
+    let huge = common::HUGE;
+    let region = match Region::builder().huge_pages(HugePages::Require(huge)).build(2 * huge) {
+        Ok(region) => region,
+        Err(error) => return common::skip(format!("ties of huge pages: {error}")),
+    };
+    region.write_at(huge, b"kept").unwrap();
+    let space = Space::reserve(2 * huge).unwrap();
+    let _tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
+    let error = space.discard_many(&[page()..2 * huge, 0..huge]).unwrap_err();
+    assert_eq!((error.kind(), error.index()), (ErrorKind::Misaligned, Some(0)), "{error}");
+    assert_eq!(&common::region_bytes(&region)[huge..huge + 4], b"kept");
+}
