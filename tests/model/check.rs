@@ -98,6 +98,7 @@ impl World<'_> {
                     .map_err(|differs| format!("region {r}: {differs}"))?;
             }
         }
+        self.check_moves()?;
         self.handles.iter().try_for_each(|handle| self.check_handle(handle))
     }
 

@@ -100,6 +100,8 @@ impl<'t> World<'t> {
         let mut world = Self {
             oracle: Oracle::new(unit),
             handles: Vec::new(),
+            panes: Vec::new(),
+            parked: Vec::new(),
             places: Vec::new(),
             regions: Vec::new(),
             backings: Vec::new(),

@@ -7,6 +7,7 @@
 //!
 //! A verb that has to be refused answers a [`Refusal`] and has changed nothing.
 
+use super::moves::Aside;
 use pagetie::{Access, Covered, ErrorKind, Prefault, Prot};
 use std::ops::Range;
 
@@ -131,6 +132,8 @@ pub struct Tie {
     pub prefault: Prefault,
     /// What untying brings back, page by page.
     pub covered: Vec<Page>,
+    /// As it was made.
+    pub asked: Asked,
 }
 
 impl Tie {
@@ -178,12 +181,12 @@ impl From<ErrorKind> for Refusal {
     }
 }
 
-fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
+pub fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
     if wrong { Err(kind.into()) } else { Ok(()) }
 }
 
 /// The protection that a tie of this access has at first, and may not exceed.
-fn allowed(access: Access) -> Prot {
+pub fn allowed(access: Access) -> Prot {
     if access == Access::ReadOnly { Prot::Read } else { Prot::ReadWrite }
 }
 
@@ -198,6 +201,7 @@ pub struct Oracle {
     pub objects: Vec<Object>,
     pub regions: Vec<Region>,
     pub spaces: Vec<Space>,
+    pub parked: Vec<Aside>,
     next_tie: TieId,
 }
 
@@ -343,7 +347,8 @@ impl Oracle {
         let id = self.next_tie;
         self.next_tie += 1;
         let Asked { region, access, prefault, .. } = *asked;
-        let tie = Tie { id, at: place.start, region, offset, access, prefault, covered };
+        let (at, asked) = (place.start, asked.clone());
+        let tie = Tie { id, at, region, offset, access, prefault, covered, asked };
         self.spaces[s].ties.push(tie);
         id
     }
@@ -421,6 +426,20 @@ impl Oracle {
 
     // ----------------------------------------------------------------- protect and discard
 
+    /// The end of a byte range of a space, as far as its numbers tell.
+    pub fn check_numbers(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<usize, Refusal> {
+        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
+        refuse_if(len == 0, ErrorKind::Empty)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.spaces[s].len * self.unit);
+        end.ok_or(ErrorKind::OutOfRange.into())
+    }
+
     /// The pages of a byte range of a space. A tie of huge pages is taken by huge pages only.
     fn check_range(
         &self,
@@ -429,11 +448,7 @@ impl Oracle {
         len: usize,
         base: usize,
     ) -> Result<Range<usize>, Refusal> {
-        let space = &self.spaces[s];
-        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
-        refuse_if(len == 0, ErrorKind::Empty)?;
-        let end = at.checked_add(len).filter(|&end| end <= space.len * self.unit);
-        let end = end.ok_or(ErrorKind::OutOfRange)?;
+        let end = self.check_numbers(s, at, len, base)?;
         let cut = |n: usize| {
             let tie = self.tied(s, n / self.unit);
             n % self.unit != 0 && tie.is_some_and(|tie| self.regions[tie.region].huge)
@@ -465,7 +480,14 @@ impl Oracle {
         }
     }
 
-    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+    /// The pages that would be discarded.
+    pub fn check_discard(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<Range<usize>, Refusal> {
         let pages = self.check_range(s, at, len, base)?;
         let mut unsupported = false;
         for page in pages.clone() {
@@ -479,7 +501,11 @@ impl Oracle {
             }
         }
         refuse_if(unsupported, ErrorKind::Unsupported)?;
-        for page in pages {
+        Ok(pages)
+    }
+
+    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+        for page in self.check_discard(s, at, len, base)? {
             match self.spaces[s].pages[page].source {
                 Source::Shared(object, at) => self.objects[object].pages[at] = Content::ZERO,
                 Source::Zero | Source::Private(..) => self.spaces[s].pages[page].private = None,
