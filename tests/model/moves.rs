@@ -44,6 +44,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// Private pages that were written while protections between them differed can stay mappings apart,
+    /// which are not parked: whether they merge is the kernel's affair.
+    pub fn may_stay_apart(&self, id: TieId) -> bool {
+        self.live(id).is_some_and(|(s, tie)| {
+            let pages = &self.spaces[s].pages[tie.range()];
+            pages.iter().filter(|page| page.private.is_some()).count() > 1
+        })
+    }
+
     /// A tie like any other, but that its pages are those that were parked.
     pub fn resume(&mut self, parked: usize, s: usize, at: usize) -> Result<TieId, Refusal> {
         let Aside { asked, pages } = self.parked[parked].clone();
@@ -109,6 +118,11 @@ impl World<'_> {
                 Err(failed.error)
             }
         };
+        if let Err(error) = &found {
+            if error.kind() == ErrorKind::Unsupported && self.oracle.may_stay_apart(id) {
+                return Ok(Outcome::Refused(error.kind()));
+            }
+        }
         let outcome = agree(self.oracle.park(id), found)?;
         let outcome = outcome.map(|((), parked)| self.parked.push(parked));
         Ok(outcome_of(&outcome))

@@ -417,9 +417,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn parked_op() -> impl Strategy<Value = Op> {
+    let place_skew =
+        prop_oneof![16 => Just(Skew::None), 1 => Just(Skew::At), 1 => Just(Skew::FarAt)];
     prop_oneof![
         10 => index().prop_map(|tie| Op::Park { tie }),
-        12 => (index(), space(), page(), skew())
+        10 => (index(), space(), page(), place_skew)
             .prop_map(|(parked, space, at, skew)| Op::Resume { parked, space, at, skew }),
         1 => index().prop_map(|parked| Op::DropParked { parked }),
     ]
