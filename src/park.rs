@@ -227,8 +227,19 @@ pub(crate) unsafe fn set_aside(
         let to = part.start().wrapping_add(moved_by);
         // SAFETY: one mapping of ours that is not locked, to a part of our own reservation.
         if let Err(errno) = unsafe { sys::move_aside_to(part.start(), part.len(), to) } {
-            if let Some(moved) = Pages::known(home.start(), part.start()) {
-                move_back(place, home, moved, now);
+            // The kernel may have unmapped the target first, and another thread be there by now. At the
+            // mapping limit, which is where this fails, it refuses before.
+            let ours = sys::hole_filler(to, part.len()).is_ok() || errno == Errno::NOMEM;
+            let Aside { pages, .. } = place;
+            place.moved();
+            let mut rest = Pages::known(to + part.len(), pages.end());
+            if ours {
+                rest = Pages::known(to, pages.end());
+            }
+            drop(rest.map(|rest| Aside::new(process, rest)));
+            let moved = Pages::known(home.start(), part.start());
+            if let (Some(moved), Some(there)) = (moved, Pages::known(pages.start(), to)) {
+                move_back(Aside::new(process, there), home, moved, now);
             }
             return Err(mremap(errno));
         }
