@@ -16,6 +16,8 @@ mod check;
 mod common;
 #[path = "model/make.rs"]
 mod make;
+#[path = "model/moves.rs"]
+mod moves;
 #[path = "model/ops.rs"]
 mod ops;
 #[path = "model/oracle.rs"]
@@ -129,6 +131,16 @@ fn sequences_agree_with_the_oracle() {
             ("adopt", &["Done"]),
             ("drop region", &["Done"]),
             ("drop space", &["Done"]),
+            ("park", &["Done", ended]),
+            ("resume", &["Done", misaligned, range, unsupported, overlap]),
+            ("drop parked", &["Done"]),
+            ("discard_many", &["Done", misaligned, empty, range, read_only, unsupported]),
+            ("collapse", &["Done"]),
+            ("window", &["Done", misaligned, empty, range, read_only, unsupported, overlap]),
+            ("show", &["Done", empty, range, ended]),
+            ("prepare", &["Done", empty, range]),
+            ("untie window", &["Done"]),
+            ("drop window", &["Done"]),
         ],
     );
 }
@@ -150,7 +162,18 @@ fn sequences_of_huge_pages_agree_with_the_oracle() {
         let outcomes: &[_] = &["Done", "Refused(Misaligned)", "Refused(Unsupported)"];
         assert_happened(
             &tally,
-            &[("tie", outcomes), ("retie", outcomes), ("discard", &outcomes[..2])],
+            &[
+                ("tie", outcomes),
+                ("retie", outcomes),
+                ("discard", &outcomes[..2]),
+                ("park", &outcomes[..1]),
+                ("resume", &outcomes[..2]),
+                ("discard_many", &outcomes[..2]),
+                ("collapse", &outcomes[..1]),
+                ("window", outcomes),
+                ("show", &outcomes[..1]),
+                ("prepare", &outcomes[..1]),
+            ],
         );
     }
 }

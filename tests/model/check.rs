@@ -123,6 +123,7 @@ impl World<'_> {
                 return Err(format!("the handle {loan:?}: expected live: {}", live.is_some()));
             }
         }
+        self.check_moves()?;
         self.handles.iter().try_for_each(|handle| self.check_handle(handle))
     }
 

@@ -113,6 +113,8 @@ impl<'t> World<'t> {
         let mut world = Self {
             oracle: Oracle::new(unit),
             handles: Vec::new(),
+            panes: Vec::new(),
+            parked: Vec::new(),
             places: Vec::new(),
             regions: Vec::new(),
             backings: Vec::new(),
@@ -404,6 +406,7 @@ impl<'t> World<'t> {
                 source: source(page),
                 private: None,
                 prot,
+                forbidden: None,
             }));
         }
         self.add_space(model, first_len, false);

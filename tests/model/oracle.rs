@@ -7,6 +7,7 @@
 //!
 //! A verb that has to be refused answers a [`Refusal`] and has changed nothing.
 
+use super::moves::Aside;
 use pagetie::{Access, Covered, ErrorKind, Prefault, Prot};
 use std::ops::Range;
 
@@ -98,11 +99,13 @@ pub struct Page {
     /// What was written, for any source but [`Source::Shared`].
     pub private: Option<Content>,
     pub prot: Prot,
+    /// What `protect` left it with, where that is not everything: so it is again after a growth.
+    pub forbidden: Option<Prot>,
 }
 
 impl Page {
     pub fn zero(prot: Prot) -> Self {
-        Self { source: Source::Zero, private: None, prot }
+        Self { source: Source::Zero, private: None, prot, forbidden: None }
     }
 }
 
@@ -131,6 +134,8 @@ pub struct Tie {
     pub prefault: Prefault,
     /// What untying brings back, page by page.
     pub covered: Vec<Page>,
+    /// As it was made.
+    pub asked: Asked,
 }
 
 impl Tie {
@@ -202,12 +207,12 @@ impl From<ErrorKind> for Refusal {
     }
 }
 
-fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
+pub fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
     if wrong { Err(kind.into()) } else { Ok(()) }
 }
 
 /// The protection that a tie of this access has at first, and may not exceed.
-fn allowed(access: Access) -> Prot {
+pub fn allowed(access: Access) -> Prot {
     if access == Access::ReadOnly { Prot::Read } else { Prot::ReadWrite }
 }
 
@@ -225,6 +230,7 @@ pub struct Oracle {
     /// The host's own memory, and what of it is lent.
     pub host: Vec<Page>,
     pub loans: Vec<Loan>,
+    pub parked: Vec<Aside>,
     next_tie: TieId,
 }
 
@@ -361,7 +367,7 @@ impl Oracle {
         let mut covered = self.spaces[s].pages[place.clone()].to_vec();
         if asked.covered == Covered::Discard {
             for page in &mut covered {
-                *page = Page::zero(page.prot);
+                *page = Page { forbidden: page.forbidden, ..Page::zero(page.prot) };
             }
         }
         for (i, page) in place.clone().enumerate() {
@@ -371,7 +377,8 @@ impl Oracle {
         let id = self.next_tie;
         self.next_tie += 1;
         let Asked { region, access, prefault, .. } = *asked;
-        let tie = Tie { id, at: place.start, region, offset, access, prefault, covered };
+        let (at, asked) = (place.start, asked.clone());
+        let tie = Tie { id, at, region, offset, access, prefault, covered, asked };
         self.spaces[s].ties.push(tie);
         id
     }
@@ -383,7 +390,7 @@ impl Oracle {
             Access::ReadWrite => Source::Shared(object, page),
             _ => Source::Private(object, page),
         };
-        let follows = Page { source, private: None, prot: allowed(access) };
+        let follows = Page { source, private: None, prot: allowed(access), forbidden: None };
         match prefault {
             Prefault::Copy => Page { private: Some(self.shown(&follows)), ..follows },
             _ => follows,
@@ -426,7 +433,8 @@ impl Oracle {
             // A protection that somebody changed since is the one that holds.
             let changed = now.prot != allowed(tie.access);
             let prot = if changed { now.prot } else { covered.prot };
-            *now = Page { prot, ..covered };
+            let forbidden = now.forbidden.filter(|&prot| prot != allowed(tie.access));
+            *now = Page { prot, forbidden: forbidden.or(covered.forbidden), ..covered };
         }
     }
 
@@ -510,7 +518,7 @@ impl Oracle {
         for (page, home) in place.clone().zip(homes.clone()) {
             let vacated = if guarded { Prot::None } else { self.host[home].prot };
             let lent = std::mem::replace(&mut self.host[home], Page::zero(vacated));
-            self.spaces[s].pages[page] = lent;
+            self.spaces[s].pages[page] = Page { forbidden: None, ..lent };
         }
         let id = self.next_tie;
         self.next_tie += 1;
@@ -526,12 +534,27 @@ impl Oracle {
         for (i, (lent, covered)) in prots.into_iter().zip(covered).enumerate() {
             let now = self.spaces[space].pages[at + i];
             let prot = if now.prot == lent { covered.prot } else { now.prot };
-            self.spaces[space].pages[at + i] = Page { prot, ..covered };
-            self.host[home + i] = Page { prot: lent, ..now };
+            let forbidden = now.forbidden;
+            self.spaces[space].pages[at + i] = Page { prot, forbidden, ..covered };
+            self.host[home + i] = Page { prot: lent, forbidden: None, ..now };
         }
     }
 
     // ----------------------------------------------------------------- protect and discard
+
+    /// The end of a byte range of a space, as far as its numbers tell.
+    pub fn check_numbers(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<usize, Refusal> {
+        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
+        refuse_if(len == 0, ErrorKind::Empty)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.spaces[s].len * self.unit);
+        end.ok_or(ErrorKind::OutOfRange.into())
+    }
 
     /// The pages of a byte range of a space. A tie of huge pages is taken by huge pages only.
     fn check_range(
@@ -541,11 +564,7 @@ impl Oracle {
         len: usize,
         base: usize,
     ) -> Result<Range<usize>, Refusal> {
-        let space = &self.spaces[s];
-        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
-        refuse_if(len == 0, ErrorKind::Empty)?;
-        let end = at.checked_add(len).filter(|&end| end <= space.len * self.unit);
-        let end = end.ok_or(ErrorKind::OutOfRange)?;
+        let end = self.check_numbers(s, at, len, base)?;
         let cut = |n: usize| {
             let tie = self.tied(s, n / self.unit);
             n % self.unit != 0 && tie.is_some_and(|tie| self.regions[tie.region].huge)
@@ -569,6 +588,9 @@ impl Oracle {
         };
         let beyond = prot == Prot::ReadWrite && pages.clone().any(read_only);
         refuse_if(beyond, ErrorKind::ReadOnly)?;
+        for page in &mut self.spaces[s].pages[pages.clone()] {
+            page.forbidden = (prot != Prot::ReadWrite).then_some(prot);
+        }
         self.protect_behind(s, pages, prot);
         Ok(())
     }
@@ -580,7 +602,14 @@ impl Oracle {
         }
     }
 
-    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+    /// The pages that would be discarded.
+    pub fn check_discard(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<Range<usize>, Refusal> {
         let pages = self.check_range(s, at, len, base)?;
         let mut unsupported = false;
         for page in pages.clone() {
@@ -595,7 +624,11 @@ impl Oracle {
             }
         }
         refuse_if(unsupported, ErrorKind::Unsupported)?;
-        for page in pages {
+        Ok(pages)
+    }
+
+    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+        for page in self.check_discard(s, at, len, base)? {
             match self.spaces[s].pages[page].source {
                 Source::Shared(object, at) => self.objects[object].pages[at] = Content::ZERO,
                 Source::Zero | Source::Private(..) => self.spaces[s].pages[page].private = None,
@@ -690,6 +723,17 @@ impl Oracle {
         refuse_if(elsewhere, ErrorKind::Changed)?;
         refuse_if(len < space.len * self.unit, ErrorKind::OutOfRange)?;
         space.len = len / self.unit;
+        let level =
+            |prot| [Prot::None, Prot::Read, Prot::ReadWrite].iter().position(|&p| p == prot);
+        for page in 0..self.spaces[s].pages.len() {
+            let read_only = self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly);
+            let now = &mut self.spaces[s].pages[page];
+            if let Some(wanted) = now.forbidden.or(read_only.then_some(Prot::Read)) {
+                if level(now.prot) > level(wanted) {
+                    now.prot = wanted;
+                }
+            }
+        }
         Ok(())
     }
 }

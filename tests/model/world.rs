@@ -5,11 +5,12 @@
 
 use super::check::{agree, peek};
 use super::make::{Backing, Memory, Origin, Pages, Place};
+use super::moves::Pane;
 use super::ops::{Op, Run, Skew, TieArgs, Writer};
 use super::oracle::{Asked, ObjectId, Oracle, Page, RegionId, SLOTS, Source, TieId, slot_offset};
 use crate::common;
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
-use pagetie::{ErrorKind, Loan, Prot, Region, Space, Tie, TieOptions, TieSpec};
+use pagetie::{ErrorKind, Loan, Parked, Prot, Region, Space, Tie, TieOptions, TieSpec};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -32,7 +33,7 @@ impl Tally {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
+pub enum Outcome {
     Done,
     #[allow(dead_code, reason = "counted by its text")]
     Refused(ErrorKind),
@@ -62,6 +63,9 @@ pub struct Handle {
 pub struct World<'t> {
     pub oracle: Oracle,
     pub handles: Vec<Handle>,
+    pub panes: Vec<Pane>,
+    /// Each is the oracle's of the same number.
+    pub parked: Vec<Parked>,
     pub places: Vec<Place>,
     pub regions: Vec<Pages>,
     pub backings: Vec<Backing>,
@@ -336,7 +340,8 @@ impl World<'_> {
             Op::DropRegion { region } => {
                 let r = region % self.regions.len();
                 let Pages { origin, id, .. } = self.regions[r].clone();
-                let kept = self.handles.iter().any(|handle| handle.region == id);
+                let kept =
+                    self.handles.iter().any(|handle| handle.region == id) || self.is_kept_aside(id);
                 // The pool of huge pages need not hold a second region while ties keep the first.
                 if kept && self.oracle.regions[id].huge {
                     return Ok(Outcome::Idle);
@@ -361,10 +366,20 @@ impl World<'_> {
                 }
                 Ok(Outcome::Done)
             }
+            Op::Park { tie } => self.park(tie),
+            Op::Resume { parked, space, at, skew } => self.resume(parked, space, at, skew),
+            Op::DropParked { parked } => Ok(self.drop_parked(parked)),
+            Op::DiscardMany { space, ref runs } => self.discard_many(space, runs),
+            Op::Collapse { region } => self.collapse(region),
+            Op::Window { space, ref tie } => self.window(space, tie),
+            Op::Show { window, ref bytes } => self.show(window, bytes),
+            Op::Prepare { window, ref bytes } => self.prepare(window, bytes),
+            Op::UntieWindow { window } => self.untie_window(window),
+            Op::DropWindow { window } => Ok(self.drop_window(window)),
         }
     }
 
-    fn enter<T>(
+    pub fn enter<T>(
         &mut self,
         outcome: Result<T, ErrorKind>,
         pairs: impl FnOnce(T) -> Vec<(TieId, Tie)>,
@@ -382,20 +397,20 @@ impl World<'_> {
     }
 
     /// A page number as drawn, in a world with fewer pages.
-    fn page(&self, drawn: usize) -> usize {
+    pub fn page(&self, drawn: usize) -> usize {
         if self.unit == common::page() { drawn } else { drawn % 7 }
     }
 
-    fn offset(&self, drawn: usize) -> usize {
+    pub fn offset(&self, drawn: usize) -> usize {
         if self.unit == common::page() { drawn } else { drawn % 4 }
     }
 
-    fn space(&self, s: usize) -> &Space {
+    pub fn space(&self, s: usize) -> &Space {
         self.places[s].space.as_ref().expect("spaces are there until the end")
     }
 
     /// The handle of a region that is open now.
-    fn region_of(&self, id: RegionId) -> Region {
+    pub fn region_of(&self, id: RegionId) -> Region {
         let pages = self.regions.iter().find(|pages| pages.id == id);
         let region = pages.and_then(|pages| pages.region.as_ref());
         region.expect("regions are there until the end").clone()
@@ -414,16 +429,16 @@ impl World<'_> {
         }
     }
 
-    fn handle(&self, drawn: usize) -> Option<usize> {
+    pub fn handle(&self, drawn: usize) -> Option<usize> {
         if self.handles.is_empty() { None } else { Some(drawn % self.handles.len()) }
     }
 
     /// Enough to be off a page: of huge pages, a page of the system.
-    fn skew(&self, region: RegionId) -> usize {
+    pub fn skew(&self, region: RegionId) -> usize {
         if self.oracle.regions[region].huge { common::page() } else { 1 }
     }
 
-    fn asked(&self, tie: &TieArgs) -> Asked {
+    pub fn asked(&self, tie: &TieArgs) -> Asked {
         let region = self.regions[tie.region % self.regions.len()].id;
         let (unit, skew) = (self.unit, self.skew(region));
         let mut asked = Asked {
@@ -457,7 +472,7 @@ impl World<'_> {
         asked
     }
 
-    fn run_in_space(&self, s: usize, run: &Run) -> (usize, usize) {
+    pub fn run_in_space(&self, s: usize, run: &Run) -> (usize, usize) {
         let at = self.page(run.at);
         let huge = |page| {
             let tie = self.oracle.tied(s, page);
@@ -530,6 +545,7 @@ impl World<'_> {
     fn drop_space(&mut self, s: usize) -> Result<(), Differs> {
         self.places[s].space = None;
         self.oracle.untie_all(s);
+        self.oracle.spaces[s].pages.iter_mut().for_each(|page| page.forbidden = None);
         self.check_memory(s)
     }
 
@@ -540,6 +556,8 @@ impl World<'_> {
         enum Last {
             Tie(usize),
             Loan(usize),
+            Window(usize),
+            Parked(usize),
             Region(usize),
             Space(usize),
         }
@@ -557,6 +575,8 @@ impl World<'_> {
                 .chain(regions.map(Last::Region))
                 .chain(spaces.map(Last::Space))
                 .collect();
+            left.extend((0..self.panes.len()).map(Last::Window));
+            left.extend((0..self.parked.len()).map(Last::Parked));
             if left.is_empty() {
                 break;
             }
@@ -564,6 +584,8 @@ impl World<'_> {
             match left.swap_remove((random >> 16) as usize % left.len()) {
                 Last::Tie(i) => self.drop_tie(i),
                 Last::Loan(i) => self.give_back(i, true)?,
+                Last::Window(i) => drop(self.drop_window(i)),
+                Last::Parked(i) => drop(self.drop_parked(i)),
                 Last::Region(i) => self.regions[i].region = None,
                 Last::Space(i) => self.drop_space(i)?,
             }
@@ -574,7 +596,7 @@ impl World<'_> {
     }
 }
 
-fn options(asked: &Asked) -> TieOptions {
+pub fn options(asked: &Asked) -> TieOptions {
     TieOptions::new(asked.access)
         .covered(asked.covered)
         .prefault(asked.prefault)
@@ -596,7 +618,7 @@ fn skew_run(bytes: &mut (usize, usize), skew: Skew) {
     }
 }
 
-fn outcome_of<T>(outcome: &Result<T, ErrorKind>) -> Outcome {
+pub fn outcome_of<T>(outcome: &Result<T, ErrorKind>) -> Outcome {
     match outcome {
         Ok(_) => Outcome::Done,
         Err(kind) => Outcome::Refused(*kind),
