@@ -290,13 +290,54 @@ fn wrong_covered_pages_are_noticed_when_they_come_back() {
         |page| page.source = Source::Private(0, 0),
     ];
     for (i, wrong) in wrongs.iter().enumerate() {
-        for last in [Op::Untie { tie: 0 }, Op::UntieAll { space: 1 }, Op::DropSpace { space: 1 }] {
+        let ends = [
+            Op::Untie { tie: 0 },
+            Op::UntieAll { space: 1 },
+            Op::DropSpace { space: 1 },
+            Op::Park { tie: 0 },
+        ];
+        for last in ends {
             let tally = Tally::default();
             let mut world = scene(&tally, Access::ReadWrite);
             wrong(&mut world.oracle.spaces[1].ties[0].covered[1]);
             world.check_every_byte().expect("what is covered does not show");
             assert!(world.step(&last).is_err(), "wrong {i} is not noticed after {last:?}");
         }
+    }
+}
+
+#[test]
+fn a_wrong_parked_alias_is_noticed() {
+    let resume = Op::Resume { parked: 0, space: 0, at: 4, skew: Skew::None };
+    let wrongs: [Wrong; 4] = [
+        ("its private page went", |oracle| oracle.parked[0].pages[0].private = None),
+        ("another page of the same bytes", |oracle| {
+            oracle.parked[0].pages[1].source = Source::Private(object(oracle), 4);
+        }),
+        ("it is shared", |oracle| {
+            oracle.parked[0].pages[1].source = Source::Shared(object(oracle), 3);
+        }),
+        ("it may be read only", |oracle| oracle.parked[0].pages[1].prot = Prot::Read),
+    ];
+    for (name, wrong) in wrongs {
+        let tally = Tally::default();
+        let mut world = scene(&tally, Access::CopyOnWrite);
+        world.step(&Op::Park { tie: 0 }).expect("both sides agree");
+        assert_noticed(
+            &mut world,
+            &[
+                ("where it begins", |oracle| oracle.parked[0].asked.offset += oracle.unit),
+                ("its length", |oracle| oracle.parked[0].asked.len += oracle.unit),
+                ("what it may do", |oracle| oracle.parked[0].asked.access = Access::ReadOnly),
+                ("it is still tied", |oracle| {
+                    let pages = oracle.parked[0].pages.clone();
+                    oracle.spaces[1].pages[..2].copy_from_slice(&pages);
+                }),
+            ],
+        );
+        wrong(&mut world.oracle);
+        world.check_every_byte().expect("what is parked does not show");
+        assert!(world.step(&resume).is_err(), "not noticed: {name}");
     }
 }
 

@@ -30,6 +30,7 @@ use common::{
 use libc::{MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{
     Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions, TieSpec,
+    Window,
 };
 use seccomp::{Deny, When};
 
@@ -577,4 +578,43 @@ fn a_tie_that_stays_over_locked_memory_keeps_its_protections() {
         mprotect(memory.all(), PROT_READ);
         assert_bytes(memory.start(), &bytes, "what was covered");
     });
+}
+
+// ------------------------------------------------------------------------------ windows
+
+/// Private pages were set aside before the new ones came, and the region's bytes showed in between.
+#[test]
+fn a_reader_of_a_copy_on_write_window_sees_old_or_new() {
+    const OLD: u8 = 9;
+    let half = common::HUGE;
+    let region = Region::new(2 * half).unwrap();
+    for at in (0..2 * half).step_by(page()) {
+        region.write_at(at, &[if at < half { 1 } else { 2 }]).unwrap();
+    }
+    let space = Space::reserve(half).unwrap();
+    let start = space.as_ptr().expose_provenance();
+    let (reading, done) = (Barrier::new(2), AtomicBool::new(false));
+    for _ in 0..60 {
+        let mut window = Window::new(&space, 0, half, &region, Access::CopyOnWrite).unwrap();
+        (start..start + half).step_by(page()).for_each(|addr| poke(addr, OLD));
+        window.prepare(half..2 * half).unwrap();
+        done.store(false, Ordering::Relaxed);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                reading.wait();
+                while !done.load(Ordering::Relaxed) {
+                    for addr in (start..start + half).step_by(page()).take(64) {
+                        let seen = peek(addr);
+                        assert!(seen == OLD || seen == 2, "{seen} is neither old nor new");
+                    }
+                }
+            });
+            reading.wait();
+            // Time for a few rounds of the reader.
+            thread::sleep(std::time::Duration::from_millis(2));
+            window.show(half..2 * half).unwrap();
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+    }
 }
