@@ -310,7 +310,9 @@ impl Steps {
 fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> {
     let mut left = ranges;
     while let [first, rest @ ..] = left {
-        if let (true, Some(batch)) = (!rest.is_empty(), process.batch()) {
+        // One alone is not worth a batch, and tells nothing about batches.
+        let batch = if rest.is_empty() { None } else { process.batch() };
+        if let Some(batch) = batch {
             // SAFETY: inside the space, whose owner lent it (or which is ours) without references into
             // it; its bytes are what the caller wants to be rid of.
             let done = unsafe { batch.advise(left, Advice::DontNeed) };
@@ -321,7 +323,7 @@ fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> 
         }
         // A batch stops at a range that is locked, and at the first on kernels without batches.
         let locked = reset(*first).map_err(|errno| (*first, errno))?;
-        if !locked {
+        if batch.is_some() && !locked {
             process.no_batch();
         }
         left = rest;
