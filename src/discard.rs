@@ -158,7 +158,13 @@ struct Group<'a> {
     record: Option<&'a Arc<Record>>,
     /// Where they all lie.
     hull: Pages,
-    parts: Vec<Item>,
+    parts: Vec<Part>,
+}
+
+/// Where an item lies in a group.
+struct Part {
+    pages: Pages,
+    item: Item,
 }
 
 /// Divides items where ties begin and end.
@@ -166,8 +172,8 @@ fn groups<'a>(state: &'a State, items: &[Item]) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     // Up to where nothing but the last group's tie, or none, can be met.
     let mut until = 0;
-    for &(pages, index) in items {
-        let mut left = Some(pages);
+    for &item in items {
+        let mut left = Some(item.0);
         while let Some(rest) = left {
             if rest.start() >= until || groups.is_empty() {
                 let met = state.ledger.from(rest.start());
@@ -180,13 +186,13 @@ fn groups<'a>(state: &'a State, items: &[Item]) -> Vec<Group<'a>> {
                 groups.push(Group { record, hull: rest, parts: Vec::new() });
             }
             let end = rest.end().min(until);
-            if let (Some(part), Some(group)) = (Pages::known(rest.start(), end), groups.last_mut())
-            {
+            let part = Pages::known(rest.start(), end);
+            if let (Some(part), Some(group)) = (part, groups.last_mut()) {
                 group.hull = match group.parts.is_empty() {
                     true => part,
                     false => group.hull.hull(part),
                 };
-                group.parts.push((part, index));
+                group.parts.push(Part { pages: part, item });
             }
             left = Pages::known(end, rest.end());
         }
@@ -208,8 +214,8 @@ impl Group<'_> {
     fn check_access(&self, shared: &Shared, op: Op) -> Result<()> {
         let Some(record) = self.record else { return Ok(()) };
         if record.body().alias.options.access == Access::ReadOnly {
-            let (asked, tie) = (shared.span(self.hull), shared.span(record.pages));
-            return Err(self.named(Error::read_only_tie(op, asked, tie)));
+            let tie = shared.span(record.pages);
+            return self.first(|asked| Err(Error::read_only_tie(op, shared.span(asked), tie)));
         }
         Ok(())
     }
@@ -219,16 +225,14 @@ impl Group<'_> {
         let Some(record) = self.record else { return Ok(()) };
         let alias = &record.body().alias;
         if alias.options.access == Access::ReadWrite {
-            let checked = alias.region.check_discard(op, shared.span(self.hull));
-            return checked.map_err(|error| self.named(error));
+            return self.first(|asked| alias.region.check_discard(op, shared.span(asked)));
         }
         Ok(())
     }
 
-    /// All parts are at fault: the first is named.
-    fn named(&self, error: Error) -> Error {
-        let first = self.parts.first().and_then(|(_, index)| *index);
-        first.map_or(error, |index| error.at_index(index))
+    /// All parts are at fault, or none: the first item is named, as it was asked for.
+    fn first(&self, check: impl Fn(Pages) -> Result<()>) -> Result<()> {
+        self.parts.first().map_or(Ok(()), |part| part.item_refused(check(part.item.0)))
     }
 
     /// Asks the kernel about every part, and adds what is to be done with it.
@@ -238,7 +242,7 @@ impl Group<'_> {
             if self.survey(shared, state, op, self.hull).is_err() {
                 self.each(|part| self.survey(shared, state, op, part))?;
             }
-            self.parts.iter().for_each(|(part, _)| steps.reset(*part));
+            self.parts.iter().for_each(|part| steps.reset(part.pages));
             return Ok(());
         };
         let body = record.body();
@@ -252,22 +256,20 @@ impl Group<'_> {
         if same(self.hull).is_err() {
             self.each(same)?;
         }
-        for (part, _) in &self.parts {
+        for &Part { pages, .. } in &self.parts {
             match access {
                 Access::ReadWrite => {
-                    let offset = alias.offset + (part.start() - laid_at);
-                    steps.punch(&alias.region, part.moved_to(offset), *part);
+                    let offset = alias.offset + (pages.start() - laid_at);
+                    steps.punch(&alias.region, pages.moved_to(offset), pages);
                 }
-                _ => steps.reset(*part),
+                _ => steps.reset(pages),
             }
         }
         Ok(())
     }
 
     fn each(&self, check: impl Fn(Pages) -> Result<()>) -> Result<()> {
-        self.parts.iter().try_for_each(|&(part, index)| {
-            check(part).map_err(|error| index.map_or(error, |index| error.at_index(index)))
-        })
+        self.parts.iter().try_for_each(|part| part.item_refused(check(part.pages)))
     }
 
     /// Refuses untied pages that cannot be discarded.
@@ -278,6 +280,16 @@ impl Group<'_> {
             return Err(Error::unsupported(op, why, None));
         }
         Ok(())
+    }
+}
+
+impl Part {
+    /// An error says which item it is about.
+    fn item_refused(&self, checked: Result<()>) -> Result<()> {
+        checked.map_err(|error| match self.item.1 {
+            Some(index) => error.at_index(index),
+            None => error,
+        })
     }
 }
 

@@ -149,7 +149,7 @@ impl Tie {
         };
         // SAFETY: the kernel just confirmed that these are our own alias's, of which no reference was
         // ever lent.
-        let place = unsafe { set_aside(process, &body.alias, home, &now) }.map_err(failed)?;
+        let place = unsafe { set_aside(process, &body.alias, home, &now, failed)? };
         let laid = body.alias.protection();
         let Some(cover) = body.cover.as_mut() else {
             return Err(Error::ended(op, false));
@@ -192,39 +192,46 @@ const SEVERAL: &str = "the kernel has the alias as several mappings, since parts
 const TOO_OLD: &str = "taking an alias off its addresses needs Linux 5.13";
 
 /// Moves an alias off `home`, page tables and all. Its addresses show the same pages of the region
-/// afterwards, to be faulted in again. On an error it is as before.
+/// afterwards, to be faulted in again. On an error it is as before; `failed` is asked what to say of it
+/// before that, while the mappings are as many as were too many.
 ///
 /// # Safety
 /// At `home` lies the alias, laid there, with the protections `now`; no reference into it lives.
-pub(crate) unsafe fn set_aside(
+pub(crate) unsafe fn set_aside<E>(
     process: &'static Process,
     alias: &Alias,
     home: Pages,
     now: &Protections,
-) -> Result<Aside, Failed> {
+    failed: impl Fn(Failed) -> E,
+) -> Result<Aside, E> {
     if alias.region.is_huge() {
-        return alias.build_aside(home, Prefault::Populate).map(|pages| Aside::new(process, pages));
+        let built = alias.build_aside(home, Prefault::Populate).map_err(failed);
+        return built.map(|pages| Aside::new(process, pages));
     }
-    if sys::is_locked(home.start(), home.len()).map_err(|errno| (Call::Msync, errno))? {
+    let by = |call| move |errno| (call, errno);
+    let locked = sys::is_locked(home.start(), home.len()).map_err(by(Call::Msync));
+    if locked.map_err(&failed)? {
         // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
-        sys::unlock(home.start(), home.len()).map_err(|errno| (Call::Munlock, errno))?;
+        let unlocked = sys::unlock(home.start(), home.len()).map_err(by(Call::Munlock));
+        unlocked.map_err(&failed)?;
     }
-    let mremap = |errno| (Call::Mremap, errno);
+    let mremap = by(Call::Mremap);
     if now.len() == 1 {
         // SAFETY: one mapping of ours, or a part of one, that is not locked.
         let start = unsafe { sys::move_aside(home.start(), home.len(), congruent_place(home)) };
-        let pages = start.map_err(mremap)?;
+        let pages = start.map_err(mremap).map_err(&failed)?;
         let place = Aside::new(process, home.moved_to(pages));
-        return dressed(place, alias, home, now);
+        return dressed(place, alias, home, now).map_err(failed);
     }
     // Its parts differ in protection: moved one by one to their places, they become one there.
-    let place = Reservation::congruent(home).map_err(|errno| (Call::Mmap, errno))?;
+    let place = Reservation::congruent(home).map_err(by(Call::Mmap)).map_err(&failed)?;
     let place = Aside::new(process, place.keep());
     let moved_by = place.pages().start().wrapping_sub(home.start());
     for (part, _) in now.iter() {
         let to = part.start().wrapping_add(moved_by);
         // SAFETY: one mapping of ours that is not locked, to a part of our own reservation.
         if let Err(errno) = unsafe { sys::move_over(part.start(), part.len(), to) } {
+            let error = failed(mremap(errno));
             // The kernel may have unmapped the target first, and another thread be there by now. At the
             // mapping limit, which is where this fails, it refuses before.
             let ours = sys::hole_filler(to, part.len()).is_ok() || errno == Errno::NOMEM;
@@ -239,10 +246,10 @@ pub(crate) unsafe fn set_aside(
             if let (Some(moved), Some(there)) = (moved, Pages::known(pages.start(), to)) {
                 move_back(Aside::new(process, there), home, moved, now);
             }
-            return Err(mremap(errno));
+            return Err(error);
         }
     }
-    dressed(place, alias, home, now)
+    dressed(place, alias, home, now).map_err(failed)
 }
 
 /// Gives an alias that was moved aside the protection of its access: one mapping again. On an error it

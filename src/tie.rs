@@ -569,7 +569,8 @@ impl Tie {
         let mut replaced = None;
         if ready.is_some_and(|ready| ready.keep_replaced) && !body.alias.region.is_huge() {
             // SAFETY: the range still shows our own tie, of which no reference was ever lent.
-            replaced = unsafe { park::set_aside(shared.process, &body.alias, pages, &now) }.ok();
+            let aside = unsafe { park::set_aside(shared.process, &body.alias, pages, &now, drop) };
+            replaced = aside.ok();
         }
         // SAFETY: the range still shows our own tie, of which no reference was ever lent; the new
         // range of the region was checked above.

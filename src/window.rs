@@ -307,12 +307,14 @@ impl Preparer {
 struct Building<'a> {
     inner: &'a Inner,
     base: usize,
+    finished: bool,
     /// What is taken down once the new alias is ready, without any lock.
     _replaced: Option<Aside>,
 }
 
 impl Building<'_> {
-    fn finish(self, aside: Aside) {
+    fn finish(mut self, aside: Aside) {
+        self.finished = true;
         self.inner.slot().next = Next::Ready(self.base, aside);
     }
 }
@@ -320,7 +322,8 @@ impl Building<'_> {
 impl Drop for Building<'_> {
     fn drop(&mut self) {
         let mut slot = self.inner.slot();
-        if matches!(slot.next, Next::Building(_)) {
+        // After the end of this one it may be another thread that builds.
+        if !self.finished {
             slot.next = Next::Nothing;
         }
         drop(slot);
@@ -406,7 +409,7 @@ impl Inner {
         let replaced = slot.replaced.take();
         drop(slot);
         drop(before);
-        Some(Building { inner: self, base, _replaced: replaced })
+        Some(Building { inner: self, base, finished: false, _replaced: replaced })
     }
 }
 

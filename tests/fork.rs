@@ -17,10 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use common::{
-    Memory, PRIVATE, Picture, assert_bytes, map, maps_in, page, pattern, poke, region, unmap,
+    HUGE, Memory, PRIVATE, Picture, assert_bytes, map, maps_in, page, pattern, poke, region, unmap,
 };
 use libc::{PROT_READ, PROT_WRITE};
-use pagetie::{Access, Covered, ErrorKind, Mapping, Prot, Region, Space, TieOptions, TieSpec};
+use pagetie::{
+    Access, Covered, ErrorKind, Mapping, Prot, Region, Space, TieOptions, TieSpec, Window,
+};
 
 /// Seconds until a forked child that hangs is killed by its own alarm.
 const ALARM: u32 = 60;
@@ -459,5 +461,53 @@ fn what_the_child_writes_privately_stays_there() {
         assert_bytes(tie.as_ptr().addr(), &pattern(1, tie.len()), "the parent's tie");
         tie.untie().unwrap();
         assert_bytes(memory.start(), &covered, "covered pages, untied");
+    });
+}
+
+/// Aliases that are parked or ready are the parent's: a child unmaps none of them, and shows nothing through
+/// them; those of a hidden region are not there at all, wherever they were moved.
+#[test]
+fn parked_aliases_and_windows_are_the_parents() {
+    child::lives("moved", || {
+        for hidden in [false, true] {
+            let region = Region::builder().hide_from_fork(hidden).build(3 * HUGE).unwrap();
+            region.write_at(0, &pattern(1, region.len())).unwrap();
+            let inode = common::map_of(region.as_ptr().addr()).inode;
+            let mapped = || common::maps().iter().filter(|line| line.inode == inode).count();
+            let memory = Memory::private(3 * HUGE / page());
+            let covered = memory.fill(2);
+            let space = memory.borrow();
+            let tie = space.tie(2 * HUGE, &region, ..8 * page(), Access::CopyOnWrite).unwrap();
+            poke(tie.as_ptr().addr(), 3);
+            space.protect(2 * HUGE + page()..2 * HUGE + 2 * page(), Prot::Read).unwrap();
+            let parked = tie.park().unwrap();
+            let mut window = Window::new(&space, 0, HUGE, &region, Access::ReadWrite).unwrap();
+            for n in [1, 2] {
+                window.prepare(n * HUGE..(n + 1) * HUGE).unwrap();
+                // What the first replaced is aside when the second is ready.
+                window.show(HUGE..2 * HUGE).unwrap();
+            }
+            let before = mapped();
+            in_child("moved", || {
+                assert_eq!(mapped(), if hidden { 0 } else { before });
+                let (mut window, parked) = (copy_in_child(&window), copy_in_child(&parked));
+                assert_ended(window.show(0..1), "show");
+                assert_ended(window.prepare(0..1), "prepare");
+                assert_ended(window.preparer().prepare(0..1), "a preparer");
+                assert_ended(space.discard_many(&[0..page()]), "discard_many");
+                let fresh = Space::reserve(HUGE).unwrap();
+                let refused = parked.resume(&fresh, 0).expect_err("resume in a forked child");
+                assert_eq!(refused.error.kind(), ErrorKind::Ended);
+                drop((refused, window, fresh));
+                assert_eq!(mapped(), if hidden { 0 } else { before });
+            });
+            assert_eq!(mapped(), before);
+            assert_eq!(window.show(2 * HUGE..3 * HUGE).unwrap(), 0);
+            let tie = parked.resume(&space, 2 * HUGE).unwrap();
+            in_child("resumed", || assert_eq!(mapped() == 0, hidden));
+            assert_eq!(common::peek(tie.as_ptr().addr()), 3, "its private page");
+            drop((tie, window));
+            assert_bytes(memory.start(), &covered, "covered pages, untied");
+        }
     });
 }

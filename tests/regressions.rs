@@ -580,6 +580,35 @@ fn a_tie_that_stays_over_locked_memory_keeps_its_protections() {
     });
 }
 
+/// The mappings were counted after the parts that had moved were back, and were not too many by then.
+#[test]
+fn a_tie_that_is_not_parked_for_want_of_mappings_says_so() {
+    child::lives("a tie of parts", || {
+        let (space, region) = (Space::reserve(8 * page()).unwrap(), region(1, 8));
+        let mut tie = space.tie(0, &region, .., Access::CopyOnWrite).unwrap();
+        for n in [1, 3, 5] {
+            space.protect(pages(n..n + 1), Prot::Read).unwrap();
+        }
+        let Some(mut filler) = fill_up() else { return };
+        let mut kinds = Vec::with_capacity(64);
+        // One mapping more each time, until they are enough.
+        for _ in 0..64 {
+            match tie.park() {
+                Ok(_) => break,
+                Err(refused) => {
+                    kinds.push(refused.error.kind());
+                    tie = refused.tie;
+                }
+            }
+            free(&mut filler, 1);
+        }
+        let all = filler.len();
+        free(&mut filler, all);
+        assert!((4..64).contains(&kinds.len()), "{kinds:?}");
+        assert!(kinds.iter().all(|&kind| kind == ErrorKind::Limit), "{kinds:?}");
+    });
+}
+
 // ------------------------------------------------------------------------------ windows
 
 /// Private pages were set aside before the new ones came, and the region's bytes showed in between.
