@@ -16,6 +16,9 @@ use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
 /// As long as the window.
 const CHUNK: usize = 256 << 20;
 
+/// As little as shows a window that slides.
+pub const LEAST: usize = 2 * CHUNK;
+
 /// What the region should have, if there is as much memory and half of it again.
 const WANTED: usize = 8 << 30;
 
@@ -24,14 +27,14 @@ const WANTED: usize = 8 << 30;
 pub fn total() -> usize {
     if let Some(mib) = env::var("PAGETIE_STREAM_MIB").ok().and_then(|mib| mib.parse::<usize>().ok())
     {
-        return usize::max(mib << 20, 2 * CHUNK).next_multiple_of(CHUNK);
+        return usize::max(mib << 20, LEAST).next_multiple_of(CHUNK);
     }
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text.lines().find_map(|line| {
         line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok()
     });
     let fits = kib.map_or(WANTED, |kib| (kib << 10) * 2 / 3 / CHUNK * CHUNK);
-    let total = fits.clamp(2 * CHUNK, WANTED);
+    let total = fits.clamp(LEAST, WANTED);
     if total < WANTED {
         println!("memory is short: {} are streamed, not {}", size_name(total), size_name(WANTED));
     }
@@ -226,9 +229,8 @@ fn wasmtime(len: usize, pages: Pages, goal: f64) -> Contest {
     Contest { ours: guest_tied(&scene), others }
 }
 
-/// Every question about streaming.
-pub fn all() -> Vec<Question> {
-    let len = total();
+/// Every question about streaming so many bytes.
+pub fn all(len: usize) -> Vec<Question> {
     let mut all = Vec::new();
     let mut ask = |what: &str, contest| all.push(Question::new(what, len, contest));
     ask("stream through a 256 MiB window, base pages", |len| native(len, Pages::Base, 1.10));
