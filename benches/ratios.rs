@@ -9,7 +9,9 @@
 mod bare;
 mod contest;
 
-use contest::{Contender, Contest, Goal, copy, scan, size_name, verbs};
+use contest::{
+    Contender, Contest, Goal, Pages, Question, batch, copy, scan, size_name, stream, verbs, warm,
+};
 use std::{
     env, fs,
     process::Command,
@@ -26,9 +28,15 @@ fn main() {
     };
 
     print_machine();
-    print_contests(effort, &asked);
+    print_contests("verbs", verbs::all(), effort, &asked);
     print_calls(effort, &asked);
+    print_contests("copies", copy::all(), effort, &asked);
     print_scans(effort, &asked);
+    print_contests("page faults", warm::all(), effort, &asked);
+    print_contests("batches", batch::all(), effort, &asked);
+    let len = if effort.passes > 1 { stream::total() } else { stream::LEAST };
+    print_contests("streams", stream::all(len), effort, &asked);
+    print_growth(len, &asked);
 }
 
 /// How much to do.
@@ -38,6 +46,8 @@ struct Effort {
     /// Rounds of one pass, where the time allows so many.
     rounds: usize,
     fewest_rounds: usize,
+    /// The same, where one thing done once takes as long as a round should not.
+    fewest_long_rounds: usize,
     /// What one contest may take in one pass.
     time: Duration,
     /// What one contender may take in one round.
@@ -47,28 +57,42 @@ struct Effort {
 const FULL: Effort = Effort {
     passes: 3,
     rounds: 400,
-    fewest_rounds: 15,
+    fewest_rounds: 21,
+    fewest_long_rounds: 5,
     time: Duration::from_secs(5),
     batch: Duration::from_micros(300),
 };
-const ONCE: Effort =
-    Effort { passes: 1, rounds: 1, fewest_rounds: 1, time: Duration::ZERO, batch: Duration::ZERO };
+const ONCE: Effort = Effort {
+    passes: 1,
+    rounds: 1,
+    fewest_rounds: 1,
+    fewest_long_rounds: 1,
+    time: Duration::ZERO,
+    batch: Duration::ZERO,
+};
+
+/// What takes longer is done [`Effort::fewest_long_rounds`] times.
+const LONG: u128 = Duration::from_millis(200).as_nanos();
 
 /// Nanoseconds that each contender needs for doing its thing once, round by round.
 fn take_turns(contenders: &mut [&mut Contender], effort: Effort) -> Vec<Vec<f64>> {
     let start = Instant::now();
+    let mut fewest_rounds = effort.fewest_rounds;
     let times: Vec<u64> = contenders
         .iter_mut()
         .map(|contender| {
             // The first is for warming up.
             let once = (effort.rounds > 1).then(|| contender.run(1).min(contender.run(1)));
             let once = once.unwrap_or_default().as_nanos().max(1);
+            if once > LONG {
+                fewest_rounds = effort.fewest_long_rounds;
+            }
             (effort.batch.as_nanos() / once).clamp(1, 100_000) as u64
         })
         .collect();
     let mut taken = vec![Vec::new(); contenders.len()];
     for round in 0..effort.rounds {
-        if round >= effort.fewest_rounds && start.elapsed() > effort.time {
+        if round >= fewest_rounds && start.elapsed() > effort.time {
             break;
         }
         // Who goes first changes, so that a drift of the machine falls on all of them.
@@ -98,7 +122,17 @@ impl Passes {
     fn shown(&self) -> String {
         let low = self.0.iter().copied().fold(f64::INFINITY, f64::min);
         let high = self.0.iter().copied().fold(0.0, f64::max);
-        format!("{:.2} ({low:.2} - {high:.2})", self.middle())
+        let digits = digits(self.middle());
+        format!("{:.digits$} ({low:.digits$} - {high:.digits$})", self.middle())
+    }
+}
+
+/// How many digits a ratio is shown with: small ones with two that count.
+fn digits(ratio: f64) -> usize {
+    match ratio {
+        r if r > 0.1 => 2,
+        r if r > 0.01 => 3,
+        _ => 4,
     }
 }
 
@@ -117,12 +151,16 @@ struct Row {
     ratio: Passes,
 }
 
-fn print_contests(effort: Effort, asked: &dyn Fn(&str) -> bool) {
+fn print_contests(
+    title: &str,
+    questions: Vec<Question>,
+    effort: Effort,
+    asked: &dyn Fn(&str) -> bool,
+) {
     let mut rows: Vec<Row> = Vec::new();
     for _ in 0..effort.passes {
         let mut row = 0;
-        let questions = verbs::all().into_iter().chain(copy::all());
-        for question in questions.filter(|question| asked(&question.name)) {
+        for question in questions.iter().filter(|question| asked(&question.name)) {
             let Contest { mut ours, mut others } = question.contest();
             let mut contenders = vec![&mut ours];
             contenders.extend(others.iter_mut().map(|(other, _)| other));
@@ -151,12 +189,15 @@ fn print_contests(effort: Effort, asked: &dyn Fn(&str) -> bool) {
     if rows.is_empty() {
         return;
     }
+    println!("### {title}\n");
     println!("| question | against | that, ns | pagetie, ns | ratio | goal | |");
     println!("|---|---|--:|--:|--:|--:|---|");
     for Row { question, against, goal, other, ours, ratio } in rows {
         let result = |met| if met { "met" } else { "missed" };
         let (unit, goal, result) = match goal {
-            Goal::Time(most) => ("x", format!("<= {most:.2}x"), result(ratio.middle() <= most)),
+            Goal::Time(most) => {
+                ("x", format!("<= {most:.0$}x", digits(most)), result(ratio.middle() <= most))
+            }
             Goal::Speed(least) => {
                 ("x its speed", format!(">= {least:.2}x"), result(ratio.middle() >= least))
             }
@@ -202,25 +243,42 @@ fn print_scans(effort: Effort, asked: &dyn Fn(&str) -> bool) {
     if sizes.is_empty() {
         return;
     }
-    println!(
-        "| bytes | {} | tie + scan / mapped | memcpy + scan / tie + scan |",
-        scan::NAMES.join(" | ")
-    );
-    println!("|--:|{}--:|--:|", "--:|".repeat(scan::NAMES.len()));
+    // Longer ones have more ways to be read.
+    let mut names: Vec<&str> = Vec::new();
+    let mut rows = Vec::new();
     for len in sizes {
-        let mut times: Vec<Passes> = scan::NAMES.iter().map(|_| Passes(Vec::new())).collect();
+        let mut times: Vec<Passes> = Vec::new();
         let (mut slower, mut faster) = (Passes(Vec::new()), Passes(Vec::new()));
+        let mut here = Vec::new();
         for _ in 0..effort.passes {
             let mut all = scan::contenders(len);
             let taken = take_turns(&mut all.iter_mut().collect::<Vec<_>>(), effort);
+            here = all.iter().map(|contender| contender.name).collect();
+            times.resize_with(taken.len(), || Passes(Vec::new()));
             for (times, taken) in times.iter_mut().zip(&taken) {
                 times.0.push(median(taken.clone()));
             }
-            let [mapped, memcpy, tie, ..] = &taken[..] else { unreachable!("as NAMES says") };
-            slower.0.push(ratio(tie, mapped));
-            faster.0.push(ratio(memcpy, tie));
+            let of = |name| &taken[here.iter().position(|n| *n == name).expect("a way to read")];
+            slower.0.push(ratio(of(scan::TIED), of(scan::MAPPED)));
+            faster.0.push(ratio(of(scan::COPIED), of(scan::TIED)));
         }
-        let times: Vec<String> = times.iter().map(|times| in_units(times.middle())).collect();
+        if here.len() > names.len() {
+            names.clone_from(&here);
+        }
+        rows.push((len, here, times, slower, faster));
+    }
+    println!("### scans\n");
+    println!(
+        "| bytes | {} | tie + scan / mapped | memcpy + scan / tie + scan |",
+        names.join(" | ")
+    );
+    println!("|--:|{}--:|--:|", "--:|".repeat(names.len()));
+    for (len, here, times, slower, faster) in rows {
+        let time = |name: &&str| {
+            let place = here.iter().position(|n| n == name);
+            place.map_or("-".to_owned(), |place| in_units(times[place].middle()))
+        };
+        let times: Vec<String> = names.iter().map(time).collect();
         println!(
             "| {} | {} | {}x | {}x |",
             size_name(len),
@@ -228,6 +286,30 @@ fn print_scans(effort: Effort, asked: &dyn Fn(&str) -> bool) {
             slower.shown(),
             faster.shown()
         );
+    }
+    println!();
+}
+
+/// What streaming through a window takes of memory.
+fn print_growth(len: usize, asked: &dyn Fn(&str) -> bool) {
+    if !asked("stream memory") {
+        return;
+    }
+    println!("### memory while {} are streamed\n", size_name(len));
+    println!("| pages | Pss before | at most | growth | goal | | page tables before | at most |");
+    println!("|---|--:|--:|--:|--:|---|--:|--:|");
+    let show = |name, pages| {
+        let (before, most) = stream::growth(len, pages);
+        let percent = 100.0 * (most.pss as f64 / before.pss as f64 - 1.0);
+        let result = if percent <= 1.0 { "met" } else { "missed" };
+        println!(
+            "| {name} | {} KiB | {} KiB | {percent:.3} % | <= 1 % | {result} | {} KiB | {} KiB |",
+            before.pss, most.pss, before.tables, most.tables
+        );
+    };
+    show("base", Pages::Base);
+    if Pages::huge_works() {
+        show("huge", Pages::Huge);
     }
     println!();
 }

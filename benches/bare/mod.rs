@@ -26,28 +26,36 @@ use std::{
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
+/// What a page table covers, and a huge page.
+pub const BLOCK: usize = 2 << 20;
+
 /// Private zero pages, as an engine's linear memory has them, between two guard pages so that no
 /// neighbour's mapping merges with them.
 pub struct Memory {
     start: *mut u8,
     len: usize,
+    /// The mapping that the memory lies in.
+    whole: *mut c_void,
+    whole_len: usize,
 }
 
 impl Memory {
     pub fn new(len: usize) -> Self {
         let guard = pagetie::page::size();
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let whole_len = len + 2 * guard + BLOCK;
         // SAFETY: the kernel chooses the place; nothing of ours is replaced.
-        let whole = unsafe {
-            mm::mmap_anonymous(ptr::null_mut(), len + 2 * guard, ProtFlags::empty(), flags)
-        }
-        .expect("mmap of the memory");
-        // SAFETY: one page into a mapping that is two pages larger than `len`.
-        let start = unsafe { whole.byte_add(guard) };
+        let whole =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), whole_len, ProtFlags::empty(), flags) }
+                .expect("mmap of the memory");
+        // Aligned, so that it can have huge pages, and page tables can move in whole.
+        let lead = (whole.addr() + guard).next_multiple_of(BLOCK) - whole.addr();
+        // SAFETY: at most a guard page and a block into a mapping that is that much longer.
+        let start = unsafe { whole.byte_add(lead) };
         // SAFETY: a part of the mapping just made, which nobody else knows of.
         unsafe { mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE) }
             .expect("mprotect of the memory");
-        Self { start: start.cast(), len }
+        Self { start: start.cast(), len, whole, whole_len }
     }
 
     pub fn as_ptr(&self) -> *mut u8 {
@@ -61,9 +69,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let guard = pagetie::page::size();
-        // SAFETY: the mapping that `new` made, with its two guards; nothing refers to it any more.
-        let done = unsafe { mm::munmap(self.start.sub(guard).cast(), self.len + 2 * guard) };
+        // SAFETY: the mapping that `new` made; nothing refers to it any more.
+        let done = unsafe { mm::munmap(self.whole, self.whole_len) };
         debug_assert!(done.is_ok(), "munmap of the memory: {done:?}");
     }
 }
@@ -146,12 +153,94 @@ impl Place {
         assert_eq!(got, Ok(self.addr), "mmap of zeros");
     }
 
+    /// One madvise: the pages are mapped in as loads would do it.
+    pub fn populate(self) {
+        self.advise(libc::MADV_POPULATE_READ);
+    }
+
+    /// One madvise: private pages forget what was written to them.
+    pub fn forget(self) {
+        self.advise(libc::MADV_DONTNEED);
+    }
+
+    fn advise(self, advice: i32) {
+        // SAFETY: `new`'s caller gave the range over to us.
+        let got = unsafe { libc::madvise(self.addr, self.len, advice) };
+        assert_eq!(got, 0, "madvise({advice}): {}", Error::last_os_error());
+    }
+
     /// One msync: tells locked pages (EBUSY) and holes (ENOMEM), and changes nothing.
     pub fn probe(self) {
         // SAFETY: MS_INVALIDATE alone reads and writes no byte.
         let got = unsafe { libc::msync(self.addr, self.len, libc::MS_INVALIDATE) };
         assert_eq!(got, 0, "msync: {}", Error::last_os_error());
     }
+}
+
+/// The own process, for advice on many ranges at once.
+pub struct Batch {
+    own: OwnedFd,
+    vectors: Vec<libc::iovec>,
+}
+
+impl Batch {
+    /// None where the kernel is older than 6.13.
+    ///
+    /// # Safety
+    /// As [`Place::new`], for as long as the batch is used.
+    pub unsafe fn new(places: &[Place]) -> Option<Self> {
+        // SAFETY: makes a descriptor and touches no memory.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+        if fd < 0 {
+            println!("skipped: no pidfd_open here: {}", Error::last_os_error());
+            return None;
+        }
+        // SAFETY: a new descriptor, owned by nobody else.
+        let own = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let vector = |place: &Place| libc::iovec { iov_base: place.addr, iov_len: place.len };
+        let batch = Self { own, vectors: places.iter().map(vector).collect() };
+        let known = batch.advise(&batch.vectors[..1]) > 0;
+        if !known {
+            println!("skipped: no process_madvise on the own process here (Linux 6.13)");
+        }
+        known.then_some(batch)
+    }
+
+    /// As few process_madvise as there can be: private pages forget what was written to them.
+    pub fn forget(&self) {
+        const IOV_MAX: usize = 1024;
+        for vectors in self.vectors.chunks(IOV_MAX) {
+            let bytes: usize = vectors.iter().map(|vector| vector.iov_len).sum();
+            assert_eq!(self.advise(vectors), bytes as libc::c_long);
+        }
+    }
+
+    fn advise(&self, vectors: &[libc::iovec]) -> libc::c_long {
+        let (own, start, count) = (self.own.as_raw_fd(), vectors.as_ptr(), vectors.len());
+        let advice = libc::MADV_DONTNEED;
+        // SAFETY: `new`'s caller gave the ranges over to us.
+        unsafe { libc::syscall(libc::SYS_process_madvise, own, start, count, advice, 0) }
+    }
+}
+
+/// A madvise for each huge page's worth of memory; how many bytes are huge afterwards.
+pub fn collapse(start: *const u8, len: usize) -> usize {
+    let blocks = (0..len).step_by(BLOCK).filter(|at| {
+        let block = start.wrapping_add(*at).cast_mut().cast();
+        // SAFETY: changes no byte, whatever is mapped there.
+        unsafe { libc::madvise(block, BLOCK, libc::MADV_COLLAPSE) == 0 }
+    });
+    blocks.count() * BLOCK
+}
+
+/// One fallocate: the object's pages go back.
+pub fn punch(object: BorrowedFd<'_>, offset: usize, len: usize) {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: changes bytes behind shared mappings, of which nobody here holds a reference.
+    let got = unsafe {
+        libc::fallocate(object.as_raw_fd(), mode, offset as libc::off_t, len as libc::off_t)
+    };
+    assert_eq!(got, 0, "fallocate: {}", Error::last_os_error());
 }
 
 /// `struct procmap_query` of linux/fs.h.

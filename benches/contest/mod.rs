@@ -8,11 +8,15 @@
 #![allow(dead_code, reason = "each bench asks its own questions")]
 #![allow(unsafe_code, reason = "reads tied memory through raw pointers")]
 
+pub mod batch;
 pub mod copy;
 pub mod scan;
+pub mod stream;
 pub mod verbs;
+pub mod warm;
 
-use pagetie::{Region, page};
+use crate::bare::BLOCK;
+use pagetie::{HugePages, Region, page};
 use std::time::{Duration, Instant};
 
 /// One way to do a thing.
@@ -112,17 +116,46 @@ pub struct Contest {
 /// "64 KiB"
 pub fn size_name(bytes: usize) -> String {
     match bytes {
+        b if b % (1 << 30) == 0 => format!("{} GiB", b >> 30),
         b if b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
         b => format!("{} KiB", b >> 10),
     }
 }
 
+/// What a region's memory is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    Base,
+    /// Huge pages that need no privilege: collapsed once they are filled.
+    Huge,
+}
+
+impl Pages {
+    /// Whether this kernel makes huge pages of a region that was filled.
+    pub fn huge_works() -> bool {
+        let region = Region::builder().huge_pages(HugePages::Prefer).build(BLOCK).expect("region");
+        region.write_at(0, &[1]).expect("write_at");
+        let works = region.collapse().expect("collapse") == BLOCK;
+        if !works {
+            println!("skipped: no huge pages here (MADV_COLLAPSE, Linux 6.1)");
+        }
+        works
+    }
+}
+
+/// A word, as everything here is summed by.
+const WORD: usize = size_of::<u64>();
+
 /// A region whose every page differs: the first word of a page is its number, the others count up
 /// over each MiB. Also the sum of all words.
 fn numbered_region(len: usize) -> (Region, u64) {
+    numbered(len, Pages::Base)
+}
+
+fn numbered(len: usize, pages: Pages) -> (Region, u64) {
     const PIECE: usize = 1 << 20;
-    const WORD: usize = size_of::<u64>();
-    let region = Region::new(len).expect("a region");
+    let wish = if pages == Pages::Huge { HugePages::Prefer } else { HugePages::Never };
+    let region = Region::builder().huge_pages(wish).build(len).expect("a region");
     let page = page::size();
     let mut words: Vec<u64> = (0..(PIECE.min(len) / WORD) as u64).collect();
     let others: u64 =
@@ -139,7 +172,24 @@ fn numbered_region(len: usize) -> (Region, u64) {
         region.write_at(offset, bytes).expect("write_at");
         sum += others;
     }
+    if pages == Pages::Huge {
+        let huge = region.collapse().expect("collapse");
+        if huge < len / BLOCK * BLOCK {
+            println!("only {} of {} are huge", size_name(huge), size_name(len));
+        }
+    }
     (region, sum)
+}
+
+/// The sum of all words.
+///
+/// # Safety
+/// `[start, start + len)` is mapped, readable, aligned to words, and not written meanwhile.
+#[inline(never)]
+unsafe fn sum(start: *const u8, len: usize) -> u64 {
+    // SAFETY: the caller's clause; the slice ends with this call.
+    let words = unsafe { std::slice::from_raw_parts(start.cast::<u64>(), len / WORD) };
+    words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))
 }
 
 /// The number of the region's page that is seen at `start`.

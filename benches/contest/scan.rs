@@ -3,10 +3,10 @@
 //! A round that ties starts from nothing mapped, so each page faults in at its first read; the
 //! call, that first scan and the end of the tie are shown apart too.
 
-use super::{Contender, numbered_region, page_number};
-use crate::bare::Memory;
-use pagetie::{Access, Covered, Prefault, Region, Space, Tie, TieOptions, page};
-use std::{hint::black_box, ptr, rc::Rc};
+use super::{Contender, Pages, numbered, page_number, sum};
+use crate::bare::{BLOCK, Memory};
+use pagetie::{Access, Covered, Parked, Prefault, Region, Space, Tie, TieOptions, page};
+use std::{cell::RefCell, hint::black_box, ptr, rc::Rc};
 
 /// One page to 256 MiB.
 pub fn sizes() -> Vec<usize> {
@@ -15,132 +15,144 @@ pub fn sizes() -> Vec<usize> {
     sizes
 }
 
-/// The sum of all words.
-///
-/// # Safety
-/// `[start, start + len)` is mapped, readable, aligned to words, and not written meanwhile.
-#[inline(never)]
-unsafe fn sum(start: *const u8, len: usize) -> u64 {
-    // SAFETY: the caller's clause; the slice ends with this call.
-    let words = unsafe { std::slice::from_raw_parts(start.cast::<u64>(), len / size_of::<u64>()) };
-    words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))
-}
-
-struct Scene {
-    space: Space,
-    region: Region,
-    warm: Memory,
-    len: usize,
+/// A region, its own view mapped in, and a place of the same length to show it at.
+pub struct Scene {
+    pub space: Space,
+    pub region: Region,
+    pub len: usize,
     sum: u64,
 }
 
+/// Read-write, over pages that nobody wants back: the tie with the fewest calls.
+pub const BAREST: TieOptions = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
+
 impl Scene {
-    fn tie(&self, prefault: Prefault) -> Tie {
-        let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard).prefault(prefault);
+    pub fn new(len: usize, pages: Pages) -> Rc<Self> {
+        let space = Space::reserve(len).expect("reserve");
+        let (region, sum) = numbered(len, pages);
+        let scene = Self { space, region, len, sum };
+        let tie = scene.tie(BAREST);
+        scene.scan(tie.as_ptr());
+        // SAFETY: the tie's last page is mapped.
+        let last = unsafe { page_number(tie.as_ptr().add(len - page::size())) };
+        assert_eq!(last, (len / page::size() - 1) as u64);
+        tie.untie().expect("untie");
+        // Maps all of the region's own view in.
+        scene.scan(scene.region.as_ptr());
+        Rc::new(scene)
+    }
+
+    pub fn tie(&self, how: TieOptions) -> Tie {
         self.space.tie(0, &self.region, .., how).expect("tie")
     }
 
-    fn scan(&self, start: *const u8) {
+    /// Reads every byte.
+    pub fn scan(&self, start: *const u8) {
         // SAFETY: every caller passes memory of `len` bytes that is mapped and that nobody writes.
         let sum = unsafe { sum(black_box(start), self.len) };
         assert_eq!(sum, self.sum);
     }
 
-    fn scan_tie(&self, tie: &Tie) {
-        self.scan(tie.as_ptr());
-    }
-
-    fn copy(&self) {
-        // SAFETY: both are `len` bytes long, apart, and nobody else uses them meanwhile.
-        unsafe {
-            ptr::copy_nonoverlapping(self.region.as_ptr(), self.warm.as_ptr(), self.len);
+    /// Writes to every page; what is there already, so that the sum stays.
+    pub fn write(&self, start: *mut u8) {
+        for k in 0..self.len / page::size() {
+            // SAFETY: every caller passes memory of `len` bytes that is mapped and writable.
+            unsafe { start.add(k * page::size()).cast::<u64>().write_volatile(k as u64) };
         }
     }
 }
 
-/// What is timed, in the order that [`contenders`] gives.
-pub const NAMES: [&str; 7] = [
-    "mapped: scan",
-    "memcpy + scan",
-    "tie + scan",
-    "tie, populated, + scan",
-    "tie alone",
-    "first scan of a tie",
-    "untie alone",
-];
+/// A scan of memory that was mapped in all along: the region's own view.
+pub fn mapped(name: &'static str, scene: &Rc<Scene>) -> Contender {
+    let s = Rc::clone(scene);
+    Contender::new(name, move || s.scan(s.region.as_ptr()))
+}
 
-/// All the ways to read `len` bytes, in the order of [`NAMES`].
-pub fn contenders(len: usize) -> Vec<Contender> {
-    let space = Space::reserve(len).expect("reserve");
-    let (region, sum) = numbered_region(len);
-    let scene = Rc::new(Scene { space, region, warm: Memory::new(len), len, sum });
+/// Copied into warm memory, and scanned there.
+fn copied(name: &'static str, scene: &Rc<Scene>) -> Contender {
+    let (s, warm) = (Rc::clone(scene), Memory::new(scene.len));
+    let copy = move || {
+        // SAFETY: both are `len` bytes long, apart, and nobody else uses them meanwhile.
+        unsafe { ptr::copy_nonoverlapping(s.region.as_ptr(), warm.as_ptr(), s.len) };
+        s.scan(warm.as_ptr());
+    };
+    copy();
+    Contender::new(name, copy)
+}
 
-    let tie = scene.tie(Prefault::No);
-    scene.scan_tie(&tie);
-    // SAFETY: the tie's last page is mapped.
-    let last = unsafe { page_number(tie.as_ptr().add(len - page::size())) };
-    assert_eq!(last, (len / page::size() - 1) as u64);
+/// A tie and the first scan of it. Its end does not count.
+pub fn tied(name: &'static str, scene: &Rc<Scene>, how: TieOptions) -> Contender {
+    let s = Rc::clone(scene);
+    let each = move |()| {
+        let tie = s.tie(how);
+        s.scan(tie.as_ptr());
+        tie
+    };
+    Contender::staged(name, || (), each, untie)
+}
+
+pub fn untie(tie: Tie) {
     tie.untie().expect("untie");
-    // Warms the memory that is copied into, and the region's own view.
-    scene.copy();
-    scene.scan(scene.warm.as_ptr());
-    scene.scan(scene.region.as_ptr());
+}
 
-    let untie = |tie: Tie| tie.untie().expect("untie");
-    let clone = || Rc::clone(&scene);
-    let (s0, s1, s2, s3, s4, s5, s6) =
-        (clone(), clone(), clone(), clone(), clone(), clone(), clone());
-    let t5 = clone();
-    vec![
-        Contender::staged(NAMES[0], || (), move |()| s0.scan(s0.region.as_ptr()), |()| ()),
-        Contender::staged(
-            NAMES[1],
-            || (),
-            move |()| {
-                s1.copy();
-                s1.scan(s1.warm.as_ptr());
-            },
-            |()| (),
-        ),
-        Contender::staged(
-            NAMES[2],
-            || (),
-            move |()| {
-                let tie = s2.tie(Prefault::No);
-                s2.scan_tie(&tie);
-                tie
-            },
-            untie,
-        ),
-        Contender::staged(
-            NAMES[3],
-            || (),
-            move |()| {
-                let tie = s3.tie(Prefault::Populate);
-                s3.scan_tie(&tie);
-                tie
-            },
-            untie,
-        ),
-        Contender::staged(NAMES[4], || (), move |()| s4.tie(Prefault::No), untie),
-        Contender::staged(
-            NAMES[5],
-            move || t5.tie(Prefault::No),
-            move |tie| {
-                s5.scan_tie(&tie);
-                tie
-            },
-            untie,
-        ),
-        Contender::staged(
-            NAMES[6],
-            move || {
-                let tie = s6.tie(Prefault::No);
-                s6.scan_tie(&tie);
-                tie
-            },
-            untie,
-            |()| (),
-        ),
-    ]
+/// A parked alias, mapped in, is resumed, and `then` something is done with it. That it parks again
+/// does not count.
+pub fn resumed(
+    name: &'static str,
+    scene: &Rc<Scene>,
+    then: impl Fn(&Scene, *mut u8) + 'static,
+) -> Contender {
+    let how = TieOptions::new(Access::ReadWrite).prefault(Prefault::Populate);
+    let parked = scene.tie(how).park().expect("park");
+    let parked: Rc<RefCell<Option<Parked>>> = Rc::new(RefCell::new(Some(parked)));
+    let (s, p) = (Rc::clone(scene), Rc::clone(&parked));
+    Contender::staged(
+        name,
+        move || p.take().expect("parked"),
+        move |parked| {
+            let tie = parked.resume(&s.space, 0).expect("resume");
+            then(&s, tie.as_ptr());
+            tie
+        },
+        move |tie| drop(parked.replace(Some(tie.park().expect("park")))),
+    )
+}
+
+pub const MAPPED: &str = "mapped: scan";
+pub const COPIED: &str = "memcpy + scan";
+pub const TIED: &str = "tie + scan";
+
+/// All the ways to read `len` bytes, and what the parts of a tie cost.
+pub fn contenders(len: usize) -> Vec<Contender> {
+    let scene = Scene::new(len, Pages::Base);
+    let mut all = vec![
+        mapped(MAPPED, &scene),
+        copied(COPIED, &scene),
+        tied(TIED, &scene, BAREST),
+        tied("tie, populated, + scan", &scene, BAREST.prefault(Prefault::Populate)),
+    ];
+    if len >= BLOCK && Pages::huge_works() {
+        let huge = Scene::new(len, Pages::Huge);
+        all.push(tied("tie, huge pages, + scan", &huge, BAREST));
+    }
+    all.push(resumed("resume + scan", &scene, |s, start| s.scan(start)));
+    let s = Rc::clone(&scene);
+    all.push(Contender::staged("tie alone", || (), move |()| s.tie(BAREST), untie));
+    let (s, t) = (Rc::clone(&scene), Rc::clone(&scene));
+    all.push(Contender::staged(
+        "first scan of a tie",
+        move || s.tie(BAREST),
+        move |tie| {
+            t.scan(tie.as_ptr());
+            tie
+        },
+        untie,
+    ));
+    let before = move || {
+        let tie = scene.tie(BAREST);
+        scene.scan(tie.as_ptr());
+        tie
+    };
+    all.push(Contender::staged("untie alone", before, untie, |()| ()));
+    all
 }
