@@ -96,8 +96,12 @@ typedef struct pagetie_region pagetie_region;
 /// Addresses that ties may be laid over. Made by pagetie_space_reserve and pagetie_space_borrow.
 typedef struct pagetie_space pagetie_space;
 
-/// One alias: pages of a region, shown in a space. Made by pagetie_tie_new and pagetie_tie_all.
+/// One alias: pages of a region, shown in a space, or parked. Made by pagetie_tie_new and
+/// pagetie_tie_all.
 typedef struct pagetie_tie pagetie_tie;
+
+/// A tie that slides along a region much larger than itself. Made by pagetie_window_new.
+typedef struct pagetie_window pagetie_window;
 
 /// How a region is made. NULL, or zeros behind `size`, are the defaults. Set `size` with
 /// PAGETIE_REGION_OPTIONS_INIT.
@@ -188,6 +192,14 @@ typedef struct pagetie_mapping {
   /// 0 private, 1 shared.
   int32_t shared;
 } pagetie_mapping;
+
+/// One range of pagetie_discard_many. Never grows.
+typedef struct pagetie_range {
+  /// Where in the space, in bytes.
+  size_t at;
+  /// Its length in bytes.
+  size_t len;
+} pagetie_range;
 
 /// How a tie is made. Set `size` with PAGETIE_TIE_OPTIONS_INIT.
 typedef struct pagetie_tie_options {
@@ -386,12 +398,15 @@ enum pagetie_status pagetie_space_borrow_with(void *memory_start,
                                               struct pagetie_error *error);
 
 /// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
-/// pagetie_space_borrow hold for the new length.
+/// pagetie_space_borrow hold for the new length. What pagetie_protect forbade, and stores to
+/// read-only ties, are forbidden again: V8 allows everything when it grows. Call it before the guest
+/// goes on; growth by nothing is fine.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
 /// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
-/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
-/// PAGETIE_OS. Since 0.1.
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED;
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the growth is noted, and something that was
+/// forbidden may still be allowed. Since 0.1.
 enum pagetie_status pagetie_space_grown_to(const struct pagetie_space *space,
                                            void *memory_start,
                                            size_t memory_len,
@@ -467,6 +482,16 @@ enum pagetie_status pagetie_discard(const struct pagetie_space *space,
                                     size_t len,
                                     struct pagetie_error *error);
 
+/// pagetie_discard of many ranges, in fewer system calls: neighbours become one, and scattered
+/// private pages go in batches where the kernel has that. All are checked before the first byte
+/// goes; they may come in any order, and overlap. No ranges: OK, and `ranges` may be NULL.
+///
+/// Fails as pagetie_discard does, with the number of the range in error.index. Since 0.1.
+enum pagetie_status pagetie_discard_many(const struct pagetie_space *space,
+                                         const struct pagetie_range *ranges,
+                                         size_t count,
+                                         struct pagetie_error *error);
+
 /// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
 /// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
 /// tie that could not be ended, after all were tried.
@@ -525,12 +550,35 @@ enum pagetie_status pagetie_retie(struct pagetie_tie *tie,
 
 /// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
 ///
-/// OK, also for a tie that had ended: the handle is freed, do not use it. Any other status: it is
-/// still yours, to retry or to free.
+/// OK, also for a tie that had ended or is parked: the handle is freed, do not use it. Any other
+/// status: it is still yours, to retry or to free.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_CHANGED (nothing was touched, the tie has ended: free it),
 /// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a forked child), PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_untie(struct pagetie_tie *tie, struct pagetie_error *error);
+
+/// Takes the alias off its addresses with its page tables: parked, the handle may be resumed, here
+/// or in another space, without a page fault to follow. What the tie covered comes back, as with
+/// pagetie_untie. Worth it from about 2 MiB on, for pages that were touched or populated.
+///
+/// A parked tie is not live, and its place and address are 0; pagetie_untie, pagetie_tie_free and
+/// pagetie_tie_leak let go of it. It keeps its region's pages, and outlives the space it came from.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_ENDED, PAGETIE_UNSUPPORTED (it is parked already, or parts of it
+/// were advised differently), PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the tie is as live as
+/// before; PAGETIE_CHANGED: nothing was touched, the tie has ended. Since 0.1.
+enum pagetie_status pagetie_tie_park(struct pagetie_tie *tie, struct pagetie_error *error);
+
+/// Moves a parked tie into a space at `at`, its page tables with it: whole where the addresses agree
+/// with those it was parked from modulo 2 MiB. What is there is covered as the options said that the
+/// tie was made with.
+///
+/// Fails as pagetie_tie_new does about `at`, and as PAGETIE_UNSUPPORTED where the tie is not parked.
+/// On failure it stays parked, and the memory is as it was. Since 0.1.
+enum pagetie_status pagetie_tie_resume(struct pagetie_tie *tie,
+                                       const struct pagetie_space *space,
+                                       size_t at,
+                                       struct pagetie_error *error);
 
 /// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
 /// again. NULL does nothing. Since 0.1.
@@ -540,7 +588,7 @@ void pagetie_tie_free(struct pagetie_tie *tie);
 /// Since 0.1.
 void pagetie_tie_leak(struct pagetie_tie *tie);
 
-/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+/// Where in the space it begins, in bytes; 0 of NULL and where it is parked. Since 0.1.
 size_t pagetie_tie_at(const struct pagetie_tie *tie);
 
 /// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
@@ -549,12 +597,17 @@ size_t pagetie_tie_len(const struct pagetie_tie *tie);
 /// The byte of the region that it begins with; 0 of NULL. Since 0.1.
 size_t pagetie_tie_offset(const struct pagetie_tie *tie);
 
-/// The address of its first byte; NULL of NULL. Since 0.1.
+/// The address of its first byte; NULL of NULL and where it is parked. Since 0.1.
 void *pagetie_tie_addr(const struct pagetie_tie *tie);
 
-/// 1 until it ended, 0 afterwards and of NULL: our record, not the kernel's, which pagetie_inspect
-/// asks. Since 0.1.
+/// 1 until it ended, 0 afterwards, while it is parked, and of NULL: our record, not the kernel's,
+/// which pagetie_inspect asks. Since 0.1.
 int32_t pagetie_tie_is_live(const struct pagetie_tie *tie);
+
+/// 1 where its address and its offset agree modulo 2 MiB, so that huge pages of the region
+/// (pagetie_region_collapse) are huge here too and page tables move whole; 0 where they do not, while
+/// it is parked, and of NULL. Since 0.1.
+int32_t pagetie_tie_is_congruent(const struct pagetie_tie *tie);
 
 /// The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
 /// Since 0.1.
@@ -567,6 +620,64 @@ size_t pagetie_page_size(void);
 /// The version of the library that runs: major << 16 | minor << 8 | patch. Compare it with the
 /// PAGETIE_VERSION_ macros of the header that was compiled against. Since 0.1.
 uint32_t pagetie_version(void);
+
+/// A window of `len` bytes at `at` of a space, which shows the region's start at first; if the
+/// region is shorter, as long as that. `at` and `len` are as for pagetie_tie_new. NULL options are
+/// the defaults.
+///
+/// Fails as pagetie_tie_new does. Release it with pagetie_window_untie or pagetie_window_free.
+/// Since 0.1.
+enum pagetie_status pagetie_window_new(const struct pagetie_space *space,
+                                       size_t at,
+                                       size_t len,
+                                       const struct pagetie_region *region,
+                                       pagetie_access access,
+                                       const struct pagetie_tie_options *options,
+                                       struct pagetie_window **out,
+                                       struct pagetie_error *error);
+
+/// Slides so that [offset, offset + len) of the region is visible, and says in `*at` where in the
+/// space its first byte now is. Of any alignment; the pages that the bytes lie in must fit into the
+/// window. Nothing happens where they are visible already; what pagetie_window_prepare made ready
+/// is moved in, in one step. `at` may be NULL.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, and as pagetie_retie does. Since 0.1.
+enum pagetie_status pagetie_window_show(struct pagetie_window *window,
+                                        size_t offset,
+                                        size_t len,
+                                        size_t *at,
+                                        struct pagetie_error *error);
+
+/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, aside, in steps of
+/// at most 256 KiB. For a thread of the caller's, while another one reads what is shown: this call
+/// may run beside pagetie_window_show. One range is kept ready.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (in a forked child),
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS. Showing works all the same. Since 0.1.
+enum pagetie_status pagetie_window_prepare(const struct pagetie_window *window,
+                                           size_t offset,
+                                           size_t len,
+                                           struct pagetie_error *error);
+
+/// Takes the window away: what was there before comes back. OK frees the handle; any other status
+/// leaves it yours, to retry or to free.
+///
+/// Fails as PAGETIE_NULL, and as pagetie_untie does. Since 0.1.
+enum pagetie_status pagetie_window_untie(struct pagetie_window *window,
+                                         struct pagetie_error *error);
+
+/// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
+/// again. NULL does nothing. Since 0.1.
+void pagetie_window_free(struct pagetie_window *window);
+
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_window_at(const struct pagetie_window *window);
+
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
+size_t pagetie_window_len(const struct pagetie_window *window);
+
+/// The byte of the region that is visible at its start; 0 of NULL. Since 0.1.
+size_t pagetie_window_offset(const struct pagetie_window *window);
 
 /// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
 ///
@@ -731,12 +842,15 @@ enum pagetie_status pagetie_space_borrow_with(void *memory_start,
                                               struct pagetie_error *error);
 
 /// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
-/// pagetie_space_borrow hold for the new length.
+/// pagetie_space_borrow hold for the new length. What pagetie_protect forbade, and stores to
+/// read-only ties, are forbidden again: V8 allows everything when it grows. Call it before the guest
+/// goes on; growth by nothing is fine.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
 /// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
-/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
-/// PAGETIE_OS. Since 0.1.
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED;
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the growth is noted, and something that was
+/// forbidden may still be allowed. Since 0.1.
 enum pagetie_status pagetie_space_grown_to(const struct pagetie_space *space,
                                            void *memory_start,
                                            size_t memory_len,
@@ -812,6 +926,16 @@ enum pagetie_status pagetie_discard(const struct pagetie_space *space,
                                     size_t len,
                                     struct pagetie_error *error);
 
+/// pagetie_discard of many ranges, in fewer system calls: neighbours become one, and scattered
+/// private pages go in batches where the kernel has that. All are checked before the first byte
+/// goes; they may come in any order, and overlap. No ranges: OK, and `ranges` may be NULL.
+///
+/// Fails as pagetie_discard does, with the number of the range in error.index. Since 0.1.
+enum pagetie_status pagetie_discard_many(const struct pagetie_space *space,
+                                         const struct pagetie_range *ranges,
+                                         size_t count,
+                                         struct pagetie_error *error);
+
 /// Ends every tie of the space; handles stay, ended. OK means: no alias of ours is left, the memory
 /// may be handed back or recycled. An empty space: OK. On failure the status is that of the first
 /// tie that could not be ended, after all were tried.
@@ -870,12 +994,35 @@ enum pagetie_status pagetie_retie(struct pagetie_tie *tie,
 
 /// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.
 ///
-/// OK, also for a tie that had ended: the handle is freed, do not use it. Any other status: it is
-/// still yours, to retry or to free.
+/// OK, also for a tie that had ended or is parked: the handle is freed, do not use it. Any other
+/// status: it is still yours, to retry or to free.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_CHANGED (nothing was touched, the tie has ended: free it),
 /// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_ENDED (in a forked child), PAGETIE_OS. Since 0.1.
 enum pagetie_status pagetie_untie(struct pagetie_tie *tie, struct pagetie_error *error);
+
+/// Takes the alias off its addresses with its page tables: parked, the handle may be resumed, here
+/// or in another space, without a page fault to follow. What the tie covered comes back, as with
+/// pagetie_untie. Worth it from about 2 MiB on, for pages that were touched or populated.
+///
+/// A parked tie is not live, and its place and address are 0; pagetie_untie, pagetie_tie_free and
+/// pagetie_tie_leak let go of it. It keeps its region's pages, and outlives the space it came from.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_ENDED, PAGETIE_UNSUPPORTED (it is parked already, or parts of it
+/// were advised differently), PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the tie is as live as
+/// before; PAGETIE_CHANGED: nothing was touched, the tie has ended. Since 0.1.
+enum pagetie_status pagetie_tie_park(struct pagetie_tie *tie, struct pagetie_error *error);
+
+/// Moves a parked tie into a space at `at`, its page tables with it: whole where the addresses agree
+/// with those it was parked from modulo 2 MiB. What is there is covered as the options said that the
+/// tie was made with.
+///
+/// Fails as pagetie_tie_new does about `at`, and as PAGETIE_UNSUPPORTED where the tie is not parked.
+/// On failure it stays parked, and the memory is as it was. Since 0.1.
+enum pagetie_status pagetie_tie_resume(struct pagetie_tie *tie,
+                                       const struct pagetie_space *space,
+                                       size_t at,
+                                       struct pagetie_error *error);
 
 /// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
 /// again. NULL does nothing. Since 0.1.
@@ -885,7 +1032,7 @@ void pagetie_tie_free(struct pagetie_tie *tie);
 /// Since 0.1.
 void pagetie_tie_leak(struct pagetie_tie *tie);
 
-/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+/// Where in the space it begins, in bytes; 0 of NULL and where it is parked. Since 0.1.
 size_t pagetie_tie_at(const struct pagetie_tie *tie);
 
 /// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
@@ -894,12 +1041,17 @@ size_t pagetie_tie_len(const struct pagetie_tie *tie);
 /// The byte of the region that it begins with; 0 of NULL. Since 0.1.
 size_t pagetie_tie_offset(const struct pagetie_tie *tie);
 
-/// The address of its first byte; NULL of NULL. Since 0.1.
+/// The address of its first byte; NULL of NULL and where it is parked. Since 0.1.
 void *pagetie_tie_addr(const struct pagetie_tie *tie);
 
-/// 1 until it ended, 0 afterwards and of NULL: our record, not the kernel's, which pagetie_inspect
-/// asks. Since 0.1.
+/// 1 until it ended, 0 afterwards, while it is parked, and of NULL: our record, not the kernel's,
+/// which pagetie_inspect asks. Since 0.1.
 int32_t pagetie_tie_is_live(const struct pagetie_tie *tie);
+
+/// 1 where its address and its offset agree modulo 2 MiB, so that huge pages of the region
+/// (pagetie_region_collapse) are huge here too and page tables move whole; 0 where they do not, while
+/// it is parked, and of NULL. Since 0.1.
+int32_t pagetie_tie_is_congruent(const struct pagetie_tie *tie);
 
 /// The name of a status, "PAGETIE_OVERLAP" for example: static text, also for a number that is none.
 /// Since 0.1.
@@ -912,6 +1064,64 @@ size_t pagetie_page_size(void);
 /// The version of the library that runs: major << 16 | minor << 8 | patch. Compare it with the
 /// PAGETIE_VERSION_ macros of the header that was compiled against. Since 0.1.
 uint32_t pagetie_version(void);
+
+/// A window of `len` bytes at `at` of a space, which shows the region's start at first; if the
+/// region is shorter, as long as that. `at` and `len` are as for pagetie_tie_new. NULL options are
+/// the defaults.
+///
+/// Fails as pagetie_tie_new does. Release it with pagetie_window_untie or pagetie_window_free.
+/// Since 0.1.
+enum pagetie_status pagetie_window_new(const struct pagetie_space *space,
+                                       size_t at,
+                                       size_t len,
+                                       const struct pagetie_region *region,
+                                       pagetie_access access,
+                                       const struct pagetie_tie_options *options,
+                                       struct pagetie_window **out,
+                                       struct pagetie_error *error);
+
+/// Slides so that [offset, offset + len) of the region is visible, and says in `*at` where in the
+/// space its first byte now is. Of any alignment; the pages that the bytes lie in must fit into the
+/// window. Nothing happens where they are visible already; what pagetie_window_prepare made ready
+/// is moved in, in one step. `at` may be NULL.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, and as pagetie_retie does. Since 0.1.
+enum pagetie_status pagetie_window_show(struct pagetie_window *window,
+                                        size_t offset,
+                                        size_t len,
+                                        size_t *at,
+                                        struct pagetie_error *error);
+
+/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, aside, in steps of
+/// at most 256 KiB. For a thread of the caller's, while another one reads what is shown: this call
+/// may run beside pagetie_window_show. One range is kept ready.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (in a forked child),
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS. Showing works all the same. Since 0.1.
+enum pagetie_status pagetie_window_prepare(const struct pagetie_window *window,
+                                           size_t offset,
+                                           size_t len,
+                                           struct pagetie_error *error);
+
+/// Takes the window away: what was there before comes back. OK frees the handle; any other status
+/// leaves it yours, to retry or to free.
+///
+/// Fails as PAGETIE_NULL, and as pagetie_untie does. Since 0.1.
+enum pagetie_status pagetie_window_untie(struct pagetie_window *window,
+                                         struct pagetie_error *error);
+
+/// Unties if it can, and frees the handle; if it cannot, the space keeps the record and tries
+/// again. NULL does nothing. Since 0.1.
+void pagetie_window_free(struct pagetie_window *window);
+
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_window_at(const struct pagetie_window *window);
+
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
+size_t pagetie_window_len(const struct pagetie_window *window);
+
+/// The byte of the region that is visible at its start; 0 of NULL. Since 0.1.
+size_t pagetie_window_offset(const struct pagetie_window *window);
 
 #ifdef __cplusplus
 }  // extern "C"

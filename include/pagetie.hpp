@@ -1,4 +1,4 @@
-/* pagetie for C++17: Region, Space and Tie own their handles and free them; what fails throws Error.
+/* pagetie for C++17: Region, Space, Tie and Window own their handles and free them; what fails throws Error.
  *
  * Nothing is added to the C functions, and what pagetie.h says of each of them holds here: units,
  * promises, statuses, threads. Objects are moved, not copied. get() lends the handle to a C function,
@@ -125,6 +125,8 @@ private:
   detail::Owner<pagetie_region, pagetie_region_free> handle_;
 };
 
+class Space;
+
 /// One alias: pagetie_tie. Space::tie makes it; its end unties it.
 class Tie {
 public:
@@ -136,10 +138,14 @@ public:
   std::size_t offset() const noexcept { return pagetie_tie_offset(get()); }
   void *addr() const noexcept { return pagetie_tie_addr(get()); }
   bool is_live() const noexcept { return pagetie_tie_is_live(get()) != 0; }
+  bool is_congruent() const noexcept { return pagetie_tie_is_congruent(get()) != 0; }
 
   void retie(const Region &region, std::size_t offset) {
     detail::call(pagetie_retie, get(), region.get(), offset);
   }
+  /// pagetie_tie_park: off its addresses, until it is resumed.
+  void park() { detail::call(pagetie_tie_park, get()); }
+  void resume(const Space &space, std::size_t at);
   /// pagetie_untie: this is empty afterwards. Where it throws, the tie is still here.
   void untie() {
     detail::call(pagetie_untie, get());
@@ -195,6 +201,10 @@ public:
     detail::call(pagetie_discard, get(), at, len);
   }
 
+  void discard_many(const std::vector<pagetie_range> &ranges) const {
+    detail::call(pagetie_discard_many, get(), ranges.data(), ranges.size());
+  }
+
   /// pagetie_tie_new.
   [[nodiscard]] Tie tie(std::size_t at, const Region &region, std::size_t offset, std::size_t len,
                         pagetie_access access, const pagetie_tie_options *options = nullptr) const {
@@ -222,6 +232,52 @@ public:
 
 private:
   detail::Owner<pagetie_space, pagetie_space_free> handle_;
+};
+
+/// pagetie_tie_resume: a parked tie, in this space or another.
+inline void Tie::resume(const Space &space, std::size_t at) {
+  detail::call(pagetie_tie_resume, get(), space.get(), at);
+}
+
+/// A tie that slides along a region: pagetie_window.
+class Window {
+public:
+  /// Takes a handle over.
+  explicit Window(pagetie_window *handle) noexcept : handle_(handle) {}
+
+  /// pagetie_window_new.
+  static Window create(const Space &space, std::size_t at, std::size_t len, const Region &region,
+                       pagetie_access access, const pagetie_tie_options *options = nullptr) {
+    return Window(detail::make<pagetie_window>(pagetie_window_new, space.get(), at, len,
+                                               region.get(), access, options));
+  }
+
+  /// pagetie_window_show: where in the space the first byte now is.
+  std::size_t show(std::size_t offset, std::size_t len) {
+    std::size_t at = 0;
+    detail::call(pagetie_window_show, get(), offset, len, &at);
+    return at;
+  }
+  /// pagetie_window_prepare, also while another thread shows.
+  void prepare(std::size_t offset, std::size_t len) const {
+    detail::call(pagetie_window_prepare, get(), offset, len);
+  }
+
+  std::size_t at() const noexcept { return pagetie_window_at(get()); }
+  std::size_t len() const noexcept { return pagetie_window_len(get()); }
+  std::size_t offset() const noexcept { return pagetie_window_offset(get()); }
+
+  /// pagetie_window_untie: this is empty afterwards. Where it throws, the window is still here.
+  void untie() {
+    detail::call(pagetie_window_untie, get());
+    static_cast<void>(release());
+  }
+
+  pagetie_window *get() const noexcept { return handle_.get(); }
+  [[nodiscard]] pagetie_window *release() noexcept { return handle_.release(); }
+
+private:
+  detail::Owner<pagetie_window, pagetie_window_free> handle_;
 };
 
 inline const char *status_name(pagetie_status status) noexcept { return pagetie_status_name(status); }

@@ -7,6 +7,7 @@
 use crate::alias::Alias;
 use crate::keep::Cover;
 use crate::page::Pages;
+use crate::restrictions;
 use rangemap::RangeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ pub(crate) struct Record {
 pub(crate) struct Body {
     pub alias: Alias,
     pub cover: Option<Cover>,
+    /// What `protect` had forbidden in the pages that it covers.
+    pub restricted: restrictions::Covered,
     pub standing: Standing,
 }
 
@@ -59,7 +62,7 @@ impl Eq for Record {}
 
 impl Record {
     pub fn new(pages: Pages, alias: Alias, cover: Cover, standing: Standing) -> Arc<Self> {
-        let body = Body { alias, cover: Some(cover), standing };
+        let body = Body { alias, cover: Some(cover), restricted: Vec::new(), standing };
         Arc::new(Self {
             pages,
             live: AtomicBool::new(standing == Standing::Held),

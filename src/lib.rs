@@ -104,6 +104,7 @@ mod process;
 mod protect;
 mod region;
 mod reservation;
+mod restrictions;
 mod space;
 mod sys;
 mod tie;

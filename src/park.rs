@@ -172,15 +172,13 @@ impl Tie {
                 }
                 None => {
                     // All is back, but for a lock.
-                    record.end();
-                    state.ledger.remove(record);
+                    untie::ended(state, record, &mut body);
                 }
             }
             return Err(error);
         }
         let alias = body.alias.clone();
-        record.end();
-        state.ledger.remove(record);
+        untie::ended(state, record, &mut body);
         Ok(Parked { process, alias, place })
     }
 }

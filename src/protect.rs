@@ -5,12 +5,13 @@
 #![allow(unsafe_code, reason = "changes the protection of the space's addresses")]
 
 use crate::error::{Error, Op, Result};
-use crate::ledger::Standing;
+use crate::ledger::{Record, Standing};
 use crate::options::{Access, Prot};
 use crate::page::{Extent, Pages};
 use crate::space::{Shared, Space, State};
 use crate::sys::{self, Call, Protection};
-use std::ops::RangeBounds;
+use std::ops::{ControlFlow, RangeBounds};
+use std::sync::Arc;
 
 impl Prot {
     const fn protection(self) -> Protection {
@@ -95,7 +96,58 @@ impl Shared {
         if let Some(beliefs) = &mut state.beliefs {
             beliefs.note(pages, prot.protection());
         }
+        if shared.is_borrowed() {
+            state.restrictions.note(pages, prot.protection());
+        }
         Ok(())
+    }
+
+    /// Forbids again what `protect` and read-only ties forbid, where the engine has allowed it since.
+    pub(crate) fn protect_again(&self, state: &State, op: Op) -> Result<()> {
+        let mut wanted: Vec<(Pages, Protection)> = state.restrictions.all().collect();
+        for record in state.ledger.all() {
+            let body = record.body();
+            if body.alias.options.access != Access::ReadOnly || body.standing == Standing::Stray {
+                continue;
+            }
+            let mut left = Some(record.pages);
+            for own in state.restrictions.within(record.pages) {
+                let Some(rest) = left else { break };
+                wanted.extend(
+                    Pages::known(rest.start(), own.start()).map(|gap| (gap, Protection::READ)),
+                );
+                left = Pages::known(own.end(), rest.end());
+            }
+            wanted.extend(left.map(|rest| (rest, Protection::READ)));
+        }
+        let maps = self.maps(op)?;
+        let mut result = Ok(());
+        for (pages, protection) in wanted {
+            let mut loose = Vec::new();
+            let asked = maps.visit(pages.start(), pages.end(), |vma| {
+                let now = vma.protection;
+                let part = Pages::known(vma.start.max(pages.start()), vma.end.min(pages.end()));
+                let ours = |record: &Arc<Record>| {
+                    record.body().alias.is_shown_by(vma, record.pages.start())
+                };
+                loose.extend(part.filter(|&part| {
+                    // Not where somebody else's pages lie over a tie.
+                    now.exceeds(protection)
+                        && !now.executable()
+                        && state.ledger.overlapping(part).all(ours)
+                }));
+                ControlFlow::Continue(())
+            });
+            let mut done = asked.map_err(|errno| (Call::ProcMaps, errno));
+            for part in loose {
+                // SAFETY: inside the space, whose owner lent it without references into it.
+                let protect = || unsafe { sys::protect(part.start(), part.len(), protection) };
+                done = done.and(protect().map_err(|errno| (Call::Mprotect, errno)));
+            }
+            let failed = |(call, errno)| self.process.failed(op, self.span(pages), call, errno);
+            result = result.and(done.map_err(failed));
+        }
+        result
     }
 }
 

@@ -17,6 +17,7 @@ use crate::ledger::{Ledger, Standing};
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::{self, Process};
 use crate::reservation::Reservation;
+use crate::restrictions::Restrictions;
 use crate::sys::{self, Call, Maps, Uffd, Vma};
 use crate::zeros::Zeros;
 use crate::{Access, untie};
@@ -73,6 +74,8 @@ pub(crate) struct State {
     entry: Option<process::Entry>,
     pub ledger: Ledger,
     pub zeros: Zeros,
+    /// Of borrowed memory.
+    pub restrictions: Restrictions,
     /// Set where the kernel cannot be asked.
     pub beliefs: Option<Beliefs>,
 }
@@ -145,6 +148,7 @@ impl Space {
                 entry: Some(entry),
                 ledger: Ledger::default(),
                 zeros: Zeros::NoReserve,
+                restrictions: Restrictions::default(),
                 beliefs,
             },
         ))
@@ -213,7 +217,13 @@ impl Space {
             addr,
             len,
             Origin::Borrowed { heap_allowed },
-            State { entry: Some(entry), ledger, zeros, beliefs: None },
+            State {
+                entry: Some(entry),
+                ledger,
+                zeros,
+                restrictions: Restrictions::default(),
+                beliefs: None,
+            },
         ))
     }
 
@@ -228,8 +238,13 @@ impl Space {
         Self { shared: Arc::new(Shared { process, start, len, origin, state: Mutex::new(state) }) }
     }
 
-    /// Takes note that borrowed memory grew in place, to `len` bytes from the same start. Live ties
-    /// are not touched.
+    /// Takes note that borrowed memory grew in place, to `len` bytes from the same start. Live ties stay as
+    /// they are.
+    ///
+    /// Some engines (V8) make their whole memory readable and writable when it grows. What
+    /// [`Space::protect`] forbade before, and stores to read-only ties, are forbidden again here: call it
+    /// before the guest goes on. (Until then a store to a read-only tie lands on a private page, and the
+    /// region keeps its byte.) Growth by nothing is fine, and does this too.
     ///
     /// # Safety
     /// The clauses of [`Space::borrow`], for the new length.
@@ -241,6 +256,8 @@ impl Space {
     /// - [`ErrorKind::NotMapped`](crate::ErrorKind::NotMapped),
     ///   [`RefusedMemory`](crate::ErrorKind::RefusedMemory), [`Overlap`](crate::ErrorKind::Overlap):
     ///   as [`Space::borrow`], of the part that is new.
+    /// - [`ErrorKind::Limit`](crate::ErrorKind::Limit), [`NoMemory`](crate::ErrorKind::NoMemory): the growth
+    ///   is noted, and something that was forbidden is still allowed.
     /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): a reserved space.
     pub unsafe fn grown_to(&self, start: *mut u8, len: usize) -> Result<()> {
         let op = Op::GrownTo;
@@ -260,7 +277,7 @@ impl Space {
         }
         let grown = Span { start: addr + old_len, end: asked.end };
         if grown.start == grown.end {
-            return Ok(());
+            return shared.protect_again(&state, op);
         }
         check_memory(shared.process, op, grown, heap_allowed)?;
         let entry = state.entry.as_ref().ok_or(Error::ended(op, false))?;
@@ -269,7 +286,7 @@ impl Space {
             .extend(entry, grown)
             .map_err(|refusal| refused(shared.process, op, grown, refusal))?;
         shared.len.store(len, Ordering::Release);
-        Ok(())
+        shared.protect_again(&state, op)
     }
 
     /// The address of its first byte.
@@ -357,6 +374,10 @@ impl Shared {
 
     pub fn check_fork(&self, op: Op) -> Result<()> {
         if self.process.is_current() { Ok(()) } else { Err(Error::ended(op, true)) }
+    }
+
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.origin, Origin::Borrowed { .. })
     }
 
     pub fn start(&self) -> usize {

@@ -499,6 +499,7 @@ fn undo(shared: &Shared, state: &mut State, plan: &Plan, mut cover: Cover, momen
 /// Writes a tie into the ledger, and makes its handle.
 fn enter(shared: &Arc<Shared>, state: &mut State, pages: Pages, alias: Alias, cover: Cover) -> Tie {
     let record = Record::new(pages, alias.clone(), cover, Standing::Held);
+    record.body().restricted = state.restrictions.take(pages);
     state.ledger.insert(Arc::clone(&record));
     Tie { shared: Arc::clone(shared), record, alias }
 }
@@ -598,6 +599,7 @@ impl Tie {
         if let Some(beliefs) = &mut state.beliefs {
             beliefs.note(pages, options.access.protection());
         }
+        state.restrictions.take(pages);
         body.alias = plan.alias.clone();
         drop(body);
         drop(state);
@@ -698,6 +700,13 @@ impl Tie {
     #[inline]
     pub fn region(&self) -> &Region {
         &self.alias.region
+    }
+
+    /// Whether its address and its offset agree modulo 2 MiB: see [`TieInfo::congruent`].
+    ///
+    /// [`TieInfo::congruent`]: crate::TieInfo::congruent
+    pub fn is_congruent(&self) -> bool {
+        self.alias.is_congruent(self.record.pages)
     }
 
     /// Whether it has not ended: our record, not the kernel's ([`Space::inspect`] asks that). `false` in

@@ -64,7 +64,7 @@ fn end_with(
     insist_on_locks: bool,
 ) -> Result<()> {
     let mut body = record.body();
-    let Body { alias, cover, standing } = &mut *body;
+    let Body { alias, cover, standing, .. } = &mut *body;
     let Some(left) = cover.as_ref().map_or(Some(record.pages), Cover::left) else {
         record.end();
         state.ledger.remove(record);
@@ -118,20 +118,27 @@ fn end_with(
             }
         } else {
             // All is back, but for a lock.
-            record.end();
-            state.ledger.remove(record);
+            ended(state, record, &mut body);
         }
         return Err(error);
     }
+    ended(state, record, &mut body);
+    Ok(())
+}
+
+/// What a tie covered is back.
+pub(crate) fn ended(state: &mut State, record: &Record, body: &mut Body) {
+    let laid = body.alias.protection();
+    state.restrictions.restore(record.pages, laid, std::mem::take(&mut body.restricted));
     record.end();
     state.ledger.remove(record);
-    Ok(())
 }
 
 /// Ends a tie whose addresses somebody else has replaced, wholly or in part.
 pub(crate) fn end_changed(state: &mut State, record: &Record, body: &mut Body, some_left: bool) {
     record.end();
     body.cover = None;
+    state.restrictions.take(record.pages);
     if some_left {
         body.standing = Standing::Stray;
     } else {

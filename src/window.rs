@@ -257,6 +257,13 @@ impl Window {
     pub fn untie(self) -> Result<(), UntieError> {
         self.tie.untie()
     }
+
+    /// [`Window::untie`], with the window back where it cannot.
+    #[cfg(feature = "capi")]
+    pub(crate) fn try_untie(self) -> Result<(), (Error, Self)> {
+        let Self { tie, preparer } = self;
+        tie.untie().map_err(|failed| (failed.error, Self { tie: failed.tie, preparer }))
+    }
 }
 
 impl Preparer {

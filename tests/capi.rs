@@ -59,6 +59,11 @@ fn lists_and_arrays_of_any_length() {
 }
 
 #[test]
+fn ties_that_are_parked_windows_and_many_ranges() {
+    check("slide");
+}
+
+#[test]
 fn four_threads_at_once() {
     check("threads");
 }

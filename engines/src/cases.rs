@@ -42,7 +42,7 @@ pub const WORDS: [(&str, &str); 15] = [
     ("in place", "the memory grew where it was; ties live on"),
     ("moved", "the memory is elsewhere; `grown_to` says `Changed`, and the region was not harmed"),
     ("still protected", "growing left the protection alone"),
-    ("re-protected", "growing made all of the memory read-write, the protected page too"),
+    ("re-protected", "growing made all of the memory read-write, the protected page too, until `grown_to` forbade it again"),
     ("the next tenant sees it", "a new guest finds the host's bytes in its memory"),
     ("the next tenant writes it", "what the next guest stores arrives in the host's region"),
     ("the engine overwrites the region", "what resets the memory writes through the tie"),
@@ -161,14 +161,14 @@ pub const CASES: [Case; 20] = [
             Differ {
                 outcome: "re-protected",
                 engines: &["v8", "node", "node24"],
-                why: "V8 makes the whole memory read-write; the store is private, as in a copy-on-write tie",
+                why: "V8 makes the whole memory read-write until grown_to; the store is private, as in a copy-on-write tie",
             },
             Differ { outcome: "not offered", engines: &["numpy"], why: ARRAY },
         ],
     },
     Case {
         name: "grow-protected",
-        about: "memory.grow with an untied page under protect(None); grown_to and protect work afterwards",
+        about: "memory.grow with an untied page under protect(None), which grown_to forbids again",
         usual: "still protected",
         differ: &[
             Differ {
@@ -179,7 +179,7 @@ pub const CASES: [Case; 20] = [
             Differ {
                 outcome: "re-protected",
                 engines: &["v8", "node", "node24"],
-                why: "V8 makes the whole memory read-write: protect again",
+                why: "V8 makes the whole memory read-write, until grown_to",
             },
             Differ { outcome: "not offered", engines: &["numpy"], why: ARRAY },
         ],

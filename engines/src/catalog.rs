@@ -297,7 +297,7 @@ pub const ENGINES: &[Engine] = &[
         example: "c-examples/engines/v8/v8.cpp",
         get: "Debian's `libnode-dev` and `libnode108`",
         start: "`ArrayBuffer::GetBackingStore()->Data()`",
-        grow: "In place, and the whole memory is made read-write, ties and all: protect again afterwards.",
+        grow: "In place, and the whole memory is made read-write, ties and all; `grown_to` forbids again what was forbidden.",
         mind: &[
             "`V8::EnableWebAssemblyTrapHandler(true)`, or every fault kills the process.",
             "A read-only tie that growing made writable is a private copy where it is written: the region \

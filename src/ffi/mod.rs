@@ -23,6 +23,7 @@ mod region;
 mod space;
 mod tie;
 mod version;
+mod window;
 
 use crate::error::ErrorKind;
 use error::{pagetie_error, pagetie_status};

@@ -185,12 +185,15 @@ unsafe fn borrow(
 }
 
 /// Takes note that borrowed memory grew in place to `memory_len` bytes. The promises of
-/// pagetie_space_borrow hold for the new length.
+/// pagetie_space_borrow hold for the new length. What pagetie_protect forbade, and stores to
+/// read-only ties, are forbidden again: V8 allows everything when it grows. Call it before the guest
+/// goes on; growth by nothing is fine.
 ///
 /// Fails as PAGETIE_NULL, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE (shorter), PAGETIE_CHANGED (another
 /// start: the engine moved its memory; use pagetie_space_leak and borrow anew), PAGETIE_NOT_MAPPED,
-/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED,
-/// PAGETIE_OS. Since 0.1.
+/// PAGETIE_REFUSED_MEMORY, PAGETIE_OVERLAP, PAGETIE_UNSUPPORTED (a reserved space), PAGETIE_ENDED;
+/// PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS: the growth is noted, and something that was
+/// forbidden may still be allowed. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_grown_to(
     space: *const pagetie_space,
@@ -365,6 +368,45 @@ pub unsafe extern "C" fn pagetie_discard(
         // SAFETY: the caller's promise.
         let space = unsafe { handle(space, "space")? };
         Ok(space.0.shared().discard(Extent::new(at, len))?)
+    })
+}
+
+/// One range of pagetie_discard_many. Never grows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct pagetie_range {
+    /// Where in the space, in bytes.
+    pub at: usize,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// pagetie_discard of many ranges, in fewer system calls: neighbours become one, and scattered
+/// private pages go in batches where the kernel has that. All are checked before the first byte
+/// goes; they may come in any order, and overlap. No ranges: OK, and `ranges` may be NULL.
+///
+/// Fails as pagetie_discard does, with the number of the range in error.index. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_discard_many(
+    space: *const pagetie_space,
+    ranges: *const pagetie_range,
+    count: usize,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_discard_many", error, || {
+        // SAFETY: the caller's promise.
+        let space = unsafe { handle(space, "space")? };
+        if count == 0 {
+            return Ok(space.0.shared().discard_extents(std::iter::empty())?);
+        }
+        output(ranges.cast_mut(), "ranges")?;
+        if count > isize::MAX as usize / size_of::<pagetie_range>() {
+            return Err(Failure::Invalid("count", count as i64, None));
+        }
+        // SAFETY: not NULL, `count` readable ranges by the caller's promise, of integers.
+        let ranges = unsafe { std::slice::from_raw_parts(ranges, count) };
+        let extents = ranges.iter().map(|range| Extent::new(range.at, range.len));
+        Ok(space.0.shared().discard_extents(extents)?)
     })
 }
 

@@ -41,6 +41,11 @@ impl Protection {
         self.0 & libc::PROT_EXEC as u8 != 0
     }
 
+    /// Whether it allows something that `other` does not.
+    pub const fn exceeds(self, other: Self) -> bool {
+        self.0 & !other.0 != 0
+    }
+
     const fn map(self) -> ProtFlags {
         ProtFlags::from_bits_retain(self.0 as u32)
     }

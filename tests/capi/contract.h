@@ -87,6 +87,13 @@ typedef struct pagetie_region pagetie_region;
 typedef struct pagetie_space pagetie_space;
 typedef struct pagetie_tie pagetie_tie;
 
+typedef struct pagetie_window pagetie_window;
+
+typedef struct pagetie_range {
+  size_t at;
+  size_t len;
+} pagetie_range;
+
 typedef struct pagetie_tie_item {
   const pagetie_region *region;
   size_t at;
@@ -146,6 +153,8 @@ pagetie_status pagetie_inspect(const pagetie_space *space, size_t at, size_t len
 pagetie_status pagetie_protect(const pagetie_space *space, size_t at, size_t len, pagetie_prot prot, pagetie_error *error);
 pagetie_status pagetie_discard(const pagetie_space *space, size_t at, size_t len, pagetie_error *error);
 
+pagetie_status pagetie_discard_many(const pagetie_space *space, const pagetie_range *ranges, size_t count, pagetie_error *error);
+
 pagetie_status pagetie_tie_new(const pagetie_space *space, size_t at, const pagetie_region *region, size_t offset, size_t len,
                                pagetie_access access, const pagetie_tie_options *options, pagetie_tie **out, pagetie_error *error);
 pagetie_status pagetie_tie_all(const pagetie_space *space, const pagetie_tie_item *items, size_t count, const pagetie_tie_options *options,
@@ -160,6 +169,19 @@ size_t         pagetie_tie_len(const pagetie_tie *tie);
 size_t         pagetie_tie_offset(const pagetie_tie *tie);
 void          *pagetie_tie_addr(const pagetie_tie *tie);
 int32_t        pagetie_tie_is_live(const pagetie_tie *tie);
+int32_t        pagetie_tie_is_congruent(const pagetie_tie *tie);
+pagetie_status pagetie_tie_park(pagetie_tie *tie, pagetie_error *error);
+pagetie_status pagetie_tie_resume(pagetie_tie *tie, const pagetie_space *space, size_t at, pagetie_error *error);
+
+pagetie_status pagetie_window_new(const pagetie_space *space, size_t at, size_t len, const pagetie_region *region,
+                                  pagetie_access access, const pagetie_tie_options *options, pagetie_window **out, pagetie_error *error);
+pagetie_status pagetie_window_show(pagetie_window *window, size_t offset, size_t len, size_t *at, pagetie_error *error);
+pagetie_status pagetie_window_prepare(const pagetie_window *window, size_t offset, size_t len, pagetie_error *error);
+pagetie_status pagetie_window_untie(pagetie_window *window, pagetie_error *error);
+void           pagetie_window_free(pagetie_window *window);
+size_t         pagetie_window_at(const pagetie_window *window);
+size_t         pagetie_window_len(const pagetie_window *window);
+size_t         pagetie_window_offset(const pagetie_window *window);
 
 const char *pagetie_status_name(pagetie_status status);
 size_t      pagetie_page_size(void);

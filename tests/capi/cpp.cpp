@@ -154,6 +154,41 @@ static void borrowed_memory() {
   CHECK(thrown(PAGETIE_INVALID, [&] { (void)Space::borrow(memory, page, &options); }).value == 2);
 }
 
+static void ties_that_move() {
+  const Region region = Region::create(16 * page);
+  const Space space = Space::reserve(8 * page);
+  auto *bytes = static_cast<unsigned char *>(region.data());
+  for (std::size_t i = 0; i < 16; i++) poke(bytes + i * page, static_cast<unsigned char>(i + 1));
+  if (under("valgrind")) {
+    left_out("parking", "valgrind does not know MREMAP_DONTUNMAP");
+  } else {
+    Tie tie = space.tie(0, region, 2 * page, page, PAGETIE_READ_WRITE_TIE, tie_options());
+    CHECK(!tie.is_congruent());
+    tie.park();
+    CHECK(!tie.is_live() && space.ties().empty());
+    thrown(PAGETIE_OUT_OF_RANGE, [&] { tie.resume(space, 8 * page); });
+    tie.resume(space, 3 * page);
+    CHECK(tie.is_live() && peek(tie.addr()) == 3);
+  }
+  using pagetie::Window;
+  Window window = Window::create(space, 4 * page, 2 * page, region, PAGETIE_READ_ONLY_TIE, tie_options());
+  window.prepare(9 * page, page);
+  const std::size_t at = window.show(9 * page + 5, 20);
+  CHECK(at % page == 5 && peek(static_cast<unsigned char *>(space.base()) + at - 5) == 10);
+  CHECK(window.at() == 4 * page && window.len() == 2 * page && window.offset() % page == 0);
+  thrown(PAGETIE_OUT_OF_RANGE, [&] { window.show(1, 2 * page); });
+  Window moved = std::move(window);
+  CHECK(window.get() == nullptr);
+  moved.untie();
+  CHECK(moved.get() == nullptr && space.ties().empty());
+
+  space.protect(0, 4 * page, PAGETIE_PROT_READ_WRITE);
+  poke(space.base(), 'm');
+  space.discard_many({{0, page}, {2 * page, page}});
+  CHECK(peek(space.base()) == 0);
+  CHECK(thrown(PAGETIE_EMPTY, [&] { space.discard_many({{0, page}, {page, 0}}); }).index == 1);
+}
+
 int main() {
   begin();
   CHECK(pagetie::page_size() == page && pagetie::version() == pagetie_version());
@@ -161,5 +196,6 @@ int main() {
   regions();
   spaces_and_ties();
   borrowed_memory();
+  ties_that_move();
   return 0;
 }

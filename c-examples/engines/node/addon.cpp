@@ -46,45 +46,6 @@ struct Region {
   std::uint64_t inode;
 };
 
-/// What the addresses of a tie were last made to allow, where that is not everything. V8 makes all of a
-/// memory writable when it grows.
-class Protections {
-public:
-  void set(std::size_t at, std::size_t len, pagetie_prot prot) {
-    const std::size_t end = at + len;
-    auto item = ranges_.lower_bound(at);
-    if (item != ranges_.begin() && std::prev(item)->second.end > at) {
-      --item;
-    }
-    while (item != ranges_.end() && item->first < end) {
-      const auto [start, old] = *item;
-      item = ranges_.erase(item);
-      if (start < at) {
-        ranges_[start] = {at, old.prot};
-      }
-      if (old.end > end) {
-        ranges_[end] = old;
-      }
-    }
-    if (prot != PAGETIE_PROT_READ_WRITE) {
-      ranges_[at] = {end, prot};
-    }
-  }
-
-  void apply(const pagetie::Space &space) const {
-    for (const auto &[start, range] : ranges_) {
-      space.protect(start, range.end - start, range.prot);
-    }
-  }
-
-private:
-  struct Range {
-    std::size_t end;
-    pagetie_prot prot;
-  };
-  std::map<std::size_t, Range> ranges_;
-};
-
 struct Memory;
 
 struct Tie {
@@ -92,13 +53,6 @@ struct Tie {
   std::shared_ptr<Memory> memory;
   std::shared_ptr<Region> region;
   std::size_t at, len;
-  pagetie_access access;
-  Protections protections;
-
-  /// What a tie allows at first.
-  void protect_anew() {
-    protections.set(at, len, access == PAGETIE_READ_ONLY_TIE ? PAGETIE_PROT_READ : PAGETIE_PROT_READ_WRITE);
-  }
 };
 
 struct Memory {
@@ -219,9 +173,6 @@ void refresh(Keeper &keeper, Address start, std::size_t len, bool shared) {
   // Another thread may know of a later length than this one's object does.
   if (len > memory->space->len()) {
     memory->space->grown_to(reinterpret_cast<void *>(start), len);
-    for (const auto &tie : memory->ties) {
-      tie->protections.apply(*memory->space);
-    }
   }
 }
 
@@ -406,7 +357,8 @@ napi_value open(const Arguments &arguments) {
   const int fd = static_cast<int>(arguments.number(0));
   const int flags = fcntl(fd, F_GETFL);
   if (flags >= 0 && (flags & O_ACCMODE) != O_RDWR) {
-    const std::string message = "open: descriptor " + std::to_string(fd) + " is not open for reading and writing";
+    const std::string message =
+        "open: descriptor " + std::to_string(fd) + " is not open for reading and writing";
     napi_throw_error(arguments.env, "PAGETIE_READ_ONLY", message.c_str());
     return nullptr;
   }
@@ -472,9 +424,8 @@ napi_value tie(const Arguments &arguments) {
     const auto memory = keeper->memory;
     options.concurrent = memory->shared ? 1 : 0; // its other threads go on meanwhile
     tie = std::make_shared<Tie>(Tie{space.tie(at, region->region, offset, len, access, &options),
-                                    memory, region, at, 0, access, {}});
+                                    memory, region, at, 0});
     tie->len = tie->tie.len(); // whole pages, also where a file ends inside the last one
-    tie->protect_anew();
     memory->ties.insert(tie);
     keeper->ties.insert(tie);
   }
@@ -520,7 +471,6 @@ napi_value retie(const Arguments &arguments) {
   }
   tie->tie.retie(region->region, offset);
   tie->region = region;
-  tie->protect_anew();
   return nullptr;
 }
 
@@ -549,12 +499,6 @@ napi_value protect(const Arguments &arguments) {
   const auto prot = static_cast<pagetie_prot>(arguments.number(3));
   const Lock locked(lock);
   space_of(*keeper).protect(at, len, prot);
-  for (const auto &tie : keeper->memory->ties) {
-    const std::size_t from = std::max(at, tie->at), to = std::min(at + len, tie->at + tie->len);
-    if (from < to) {
-      tie->protections.set(from, to - from, prot);
-    }
-  }
   return nullptr;
 }
 
@@ -609,11 +553,11 @@ napi_value is_live(const Arguments &arguments) {
   return result;
 }
 
-/// outside(view, byteLength): { start, before, after }: where it begins, and whether the bytes right before
-/// and after it can be read or written.
+/// outside(view, byteLength): { start, reserved }: where it begins, and how many bytes right behind it are
+/// reserved and inaccessible.
 napi_value outside(const Arguments &arguments) {
   const Address start = arguments.address(0), end = start + arguments.number(1);
-  bool before = false, after = false;
+  Address reached = end;
   std::ifstream maps("/proc/self/maps");
   if (!maps) {
     throw std::runtime_error("/proc/self/maps cannot be read");
@@ -622,16 +566,14 @@ napi_value outside(const Arguments &arguments) {
     unsigned long from = 0, to = 0;
     char prot[5] = "";
     const bool parsed = std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, prot) == 3;
-    if (parsed && (prot[0] == 'r' || prot[1] == 'w')) {
-      before = before || (from < start && start <= to);
-      after = after || (from <= end && end < to);
+    if (parsed && from <= reached && reached < to && std::string(prot) == "---p") {
+      reached = to;
     }
   }
   napi_value result;
   check(arguments.env, napi_create_object(arguments.env, &result));
   set(arguments.env, result, "start", static_cast<double>(start));
-  set(arguments.env, result, "before", before);
-  set(arguments.env, result, "after", after);
+  set(arguments.env, result, "reserved", static_cast<double>(reached - end));
   return result;
 }
 

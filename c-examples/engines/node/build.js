@@ -19,12 +19,28 @@ if (!library) {
 
 mkdirSync(path.dirname(out), { recursive: true });
 run(
-  process.env.CXX || 'g++', '-std=c++17', '-O2', '-fPIC', '-shared', '-fvisibility=hidden',
-  '-Wall', '-Wextra', '-Wpedantic', '-Wno-cast-function-type', '-DNAPI_VERSION=8',
-  '-I', path.join(root, 'include'), '-I', require('node-api-headers').include_dir,
-  'addon.cpp', library,
+  process.env.CXX || 'g++',
+  '-std=c++17',
+  '-O2',
+  '-fPIC',
+  '-shared',
+  '-fvisibility=hidden',
+  '-Wall',
+  '-Wextra',
+  '-Wpedantic',
+  '-Wno-cast-function-type',
+  '-DNAPI_VERSION=8',
+  '-I',
+  path.join(root, 'include'),
+  '-I',
+  require('node-api-headers').include_dir,
+  'addon.cpp',
+  library,
   // Its symbols stay in here; and it stays loaded when the worker that loaded it ends, since others use it.
-  '-Wl,--exclude-libs,ALL', '-Wl,-z,nodelete', '-Wl,--gc-sections',
-  '-o', `${out}.new`,
+  '-Wl,--exclude-libs,ALL',
+  '-Wl,-z,nodelete',
+  '-Wl,--gc-sections',
+  '-o',
+  `${out}.new`,
 );
 renameSync(`${out}.new`, out); // a program that has the old one open keeps it

@@ -37,8 +37,8 @@ export interface Untie {
   discard(offset?: number | bigint, length?: number | bigint): void;
   /**
    * Takes note that the memory grew, and protects again what of its ties the growth made writable. Every call
-   * of this package does that by itself, unless an ArrayBuffer was tied into, which `grow` detaches: then pass
-   * the memory, or its new ArrayBuffer.
+   * of this package does that by itself, unless an ArrayBuffer was tied into, which `grow` detaches: then
+   * pass the memory, or its new ArrayBuffer.
    */
   grown(target?: MemoryLike | ArrayBufferLike): void;
   /** False once it is untied, or ended because its memory moved. */

@@ -48,8 +48,11 @@ function range(what, offset, length, limit) {
   const from = bytes(`${what}: offset`, offset);
   const len = length === undefined ? Math.max(limit - from, 0) : bytes(`${what}: length`, length);
   if (from + len > limit) {
-    throw failure(RangeError, 'OUT_OF_RANGE',
-      `${what}: bytes [${hex(from)}, ${hex(from + len)}) end past the end at ${hex(limit)}`);
+    throw failure(
+      RangeError,
+      'OUT_OF_RANGE',
+      `${what}: bytes [${hex(from)}, ${hex(from + len)}) end past the end at ${hex(limit)}`,
+    );
   }
   return [from, len];
 }
@@ -87,8 +90,11 @@ function create(name, size) {
   }
   const len = bytes('openMemFDBuffer: size', size);
   if (len > MAX_LENGTH) {
-    throw failure(RangeError, 'OUT_OF_RANGE',
-      `openMemFDBuffer: ${len} bytes are more than the ${MAX_LENGTH} that a Buffer can have`);
+    throw failure(
+      RangeError,
+      'OUT_OF_RANGE',
+      `openMemFDBuffer: ${len} bytes are more than the ${MAX_LENGTH} that a Buffer can have`,
+    );
   }
   return native.create(name, len);
 }
@@ -127,8 +133,11 @@ function targetOf(what, target) {
   const view = ArrayBuffer.isView(target);
   const buffer = view ? target.buffer : target;
   if (!isAnyArrayBuffer(buffer)) {
-    throw failure(TypeError, 'INVALID',
-      `${what}: the target is no WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or view of one`);
+    throw failure(
+      TypeError,
+      'INVALID',
+      `${what}: the target is no WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or view of one`,
+    );
   }
   const [from, limit] = view ? [target.byteOffset, target.byteLength] : [0, lengthOf(buffer)];
   return { key: buffer, buffer, from, limit, known: false };
@@ -140,8 +149,12 @@ function keeperOf(what, { key, buffer, known }) {
   try {
     view = new Uint8Array(buffer, 0, 0);
   } catch {
-    throw failure(Error, 'CHANGED', `${what}: the ArrayBuffer was detached, by memory.grow for example; ` +
-      'pass the WebAssembly.Memory instead, or its new buffer to grown() of the tie');
+    throw failure(
+      Error,
+      'CHANGED',
+      `${what}: the ArrayBuffer was detached, by memory.grow for example; ` +
+        'pass the WebAssembly.Memory instead, or its new buffer to grown() of the tie',
+    );
   }
   const length = lengthOf(buffer);
   const shared = isSharedArrayBuffer(buffer);
@@ -158,31 +171,37 @@ function keeperOf(what, { key, buffer, known }) {
   return keeper;
 }
 
-/// JavaScript does not tell whose memory an ArrayBuffer shows. All others are blocks of malloc or part of
-/// something else, where pages around the bytes are in use; WebAssembly memory has inaccessible addresses
-/// before and after it.
+/// JavaScript does not tell whose memory an ArrayBuffer shows. But V8 checks no 32-bit index: wherever one
+/// leads from the start of a memory, addresses are reserved for it. Behind other ArrayBuffers somebody else's
+/// bytes come sooner, those of the next block of malloc for example.
 function checkIsWasm(what, buffer, view, length) {
-  const { start, before, after } = native.outside(view, length);
+  const { start, reserved } = native.outside(view, length);
   const past = start % WASM_PAGE;
   const reasons = [
     sources.has(buffer) && 'it is a source itself',
     (buffer.resizable || buffer.growable) && `it may be resized to ${buffer.maxByteLength} bytes`,
     (length === 0 || length % WASM_PAGE !== 0) && `its length is no multiple of ${WASM_PAGE}`,
     past !== 0 && `it begins ${past} bytes past a multiple of ${WASM_PAGE}`,
-    before && `the byte before it is in use`,
-    after && `the byte after it is in use`,
+    length + reserved < 2 ** 32 + WASM_PAGE && `only ${reserved} bytes behind it are reserved`,
   ].filter(Boolean);
   if (reasons.length > 0) {
-    throw failure(TypeError, 'REFUSED_MEMORY', `${what}: the ArrayBuffer of ${length} bytes at ${hex(start)} ` +
-      `is not WebAssembly memory: ${reasons.join('; ')}. If it is, pass its WebAssembly.Memory`);
+    throw failure(
+      TypeError,
+      'REFUSED_MEMORY',
+      `${what}: the ArrayBuffer of ${length} bytes at ${hex(start)} ` +
+        `is not WebAssembly memory: ${reasons.join('; ')}. If it is, pass its WebAssembly.Memory`,
+    );
   }
 }
 
 // ---- Ties ------------------------------------------------------------------------------------------
 
 function tie(source, target, targetOffset = 0, length = undefined, options = undefined) {
-  const { sourceOffset = 0, access = 'read-write', covered = 'keep' } =
-    typeof options === 'object' && options !== null ? options : { sourceOffset: options };
+  const {
+    sourceOffset = 0,
+    access = 'read-write',
+    covered = 'keep',
+  } = typeof options === 'object' && options !== null ? options : { sourceOffset: options };
   const number = choice('tie: access', ACCESS, access);
   const discards = choice('tie: covered', ['keep', 'discard'], covered) === 1;
   if (!source.open) {

@@ -51,13 +51,19 @@ test('an ArrayBuffer as source and target, the offset of the source as fourth ar
   new Uint8Array(src, 0, 100).fill(42);
   new Uint8Array(src, page + 100, 40).fill(1);
   new Uint8Array(memory.buffer, 4 * page - 100, 100).fill(43);
-  assert.deepEqual([seen(2 * page), seen(2 * page + 100), seen(2 * page + 139), seen(2 * page + 140)], [0, 1, 1, 0]);
+  assert.deepEqual(
+    [seen(2 * page), seen(2 * page + 100), seen(2 * page + 139), seen(2 * page + 140)],
+    [0, 1, 1, 0],
+  );
   assert.deepEqual([seen(0), seen(3 * page - 1), seen(4 * page - 1)], [0, 0, 43]);
   new Uint8Array(memory.buffer, 2 * page + 140, 40).fill(2);
   assert.equal(new Uint8Array(src)[page + 179], 2);
 
   untie();
-  assert.deepEqual([seen(2 * page), seen(2 * page + 100), seen(2 * page + 140), seen(4 * page - 1)], [0, 0, 0, 43]);
+  assert.deepEqual(
+    [seen(2 * page), seen(2 * page + 100), seen(2 * page + 140), seen(4 * page - 1)],
+    [0, 0, 0, 43],
+  );
   assert.equal(new Uint8Array(src)[page + 179], 2);
 });
 
