@@ -42,7 +42,10 @@ pub const WORDS: [(&str, &str); 15] = [
     ("in place", "the memory grew where it was; ties live on"),
     ("moved", "the memory is elsewhere; `grown_to` says `Changed`, and the region was not harmed"),
     ("still protected", "growing left the protection alone"),
-    ("re-protected", "growing made all of the memory read-write, the protected page too, until `grown_to` forbade it again"),
+    (
+        "re-protected",
+        "growing made all of the memory read-write, the protected page too, until `grown_to` forbade it again",
+    ),
     ("the next tenant sees it", "a new guest finds the host's bytes in its memory"),
     ("the next tenant writes it", "what the next guest stores arrives in the host's region"),
     ("the engine overwrites the region", "what resets the memory writes through the tie"),
