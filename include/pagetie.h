@@ -89,8 +89,12 @@ typedef enum pagetie_prot {
   PAGETIE_PROT_READ_WRITE = 2,
 } pagetie_prot;
 
+/// Pages of yours that a space shows for a while, moved there and not copied. Made by
+/// pagetie_space_lend.
+typedef struct pagetie_loan pagetie_loan;
+
 /// Pages that can be tied: a memory object and one host view of it that never moves. Made by
-/// pagetie_region_new, pagetie_region_from_fd and pagetie_region_open.
+/// pagetie_region_new, pagetie_region_from_fd, pagetie_region_open and pagetie_region_adopt.
 typedef struct pagetie_region pagetie_region;
 
 /// Addresses that ties may be laid over. Made by pagetie_space_reserve and pagetie_space_borrow.
@@ -102,6 +106,30 @@ typedef struct pagetie_tie pagetie_tie;
 
 /// A tie that slides along a region much larger than itself. Made by pagetie_window_new.
 typedef struct pagetie_window pagetie_window;
+
+/// What went wrong, with the numbers. Yours, and optional everywhere: pass NULL where the status is
+/// enough. Set `size` with PAGETIE_ERROR_INIT; a call that fails fills in what your version of the struct
+/// has room for, and a call that succeeds leaves it alone.
+typedef struct pagetie_error {
+  /// sizeof(pagetie_error), set by you.
+  size_t size;
+  /// What the call returned.
+  enum pagetie_status status;
+  /// errno, or 0.
+  int32_t os_error;
+  /// The range asked for begins here; see each status.
+  size_t value;
+  /// What it met begins here; see each status.
+  size_t other;
+  /// One line for a person: UTF-8, always NUL-terminated, cut where too long.
+  char message[192];
+  /// The range asked for ends here.
+  size_t value_end;
+  /// What it met ends here.
+  size_t other_end;
+  /// Which item of a list, else SIZE_MAX.
+  size_t index;
+} pagetie_error;
 
 /// How a region is made. NULL, or zeros behind `size`, are the defaults. Set `size` with
 /// PAGETIE_REGION_OPTIONS_INIT.
@@ -127,30 +155,6 @@ typedef struct pagetie_region_options {
   /// 0.
   int32_t reserved;
 } pagetie_region_options;
-
-/// What went wrong, with the numbers. Yours, and optional everywhere: pass NULL where the status is
-/// enough. Set `size` with PAGETIE_ERROR_INIT; a call that fails fills in what your version of the struct
-/// has room for, and a call that succeeds leaves it alone.
-typedef struct pagetie_error {
-  /// sizeof(pagetie_error), set by you.
-  size_t size;
-  /// What the call returned.
-  enum pagetie_status status;
-  /// errno, or 0.
-  int32_t os_error;
-  /// The range asked for begins here; see each status.
-  size_t value;
-  /// What it met begins here; see each status.
-  size_t other;
-  /// One line for a person: UTF-8, always NUL-terminated, cut where too long.
-  char message[192];
-  /// The range asked for ends here.
-  size_t value_end;
-  /// What it met ends here.
-  size_t other_end;
-  /// Which item of a list, else SIZE_MAX.
-  size_t index;
-} pagetie_error;
 
 /// How memory is borrowed. Set `size` with PAGETIE_SPACE_OPTIONS_INIT.
 typedef struct pagetie_space_options {
@@ -235,6 +239,128 @@ typedef struct pagetie_tie_item {
 extern "C" {
 #endif // __cplusplus
 
+/// Moves `len` bytes of your own memory at `addr` into a space at `at`, without copying them. Meanwhile
+/// the vacated addresses read zeros, or fault with `guarded` 1; pagetie_loan_give_back brings the pages
+/// back, with all that was written to them. What was in the space is kept and comes back too.
+///
+/// `addr` (private anonymous memory, mmap'd by you), `at` and `len` are multiples of the page size, as
+/// addresses. pagetie_untie_all and pagetie_space_free give loans back; pagetie_space_leak does not.
+/// Ties, loans and borrowing are refused over both ranges, pagetie_protect stays below what the memory
+/// allowed you, and pagetie_discard throws your bytes away.
+///
+/// You promise: the pages are plain data of yours alone; until they are back nobody frees, unmaps, maps
+/// or writes the vacated addresses; nobody accesses the pages during this call and pagetie_loan_give_back;
+/// no pointer that the compiler may have cached goes into them across these calls; nobody unmaps or
+/// replaces them in the space, where they are the only ones.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (guarded), PAGETIE_MISALIGNED, PAGETIE_EMPTY,
+/// PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (in a forked child), PAGETIE_OVERLAP (a tie or loan in the space; a
+/// live space or pages that are lent at addr), PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY (not private
+/// anonymous memory that can be read), PAGETIE_UNSUPPORTED (without /proc), PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS. On failure both are as they were. Release it with
+/// pagetie_loan_give_back or pagetie_loan_free. Since 0.1.
+enum pagetie_status pagetie_space_lend(const struct pagetie_space *space,
+                                       size_t at,
+                                       void *addr,
+                                       size_t len,
+                                       int32_t guarded,
+                                       struct pagetie_loan **out,
+                                       struct pagetie_error *error);
+
+/// Brings the pages back to the addresses they came from, with all that was written to them, and what
+/// they covered back into the space.
+///
+/// OK, also for a loan that a pagetie_untie_all or pagetie_space_free gave back: the handle is freed, do
+/// not use it. Any other status: it is still yours, to retry or to free; pagetie_loan_is_live tells
+/// whether a retry can help.
+///
+/// Fails as PAGETIE_NULL; PAGETIE_CHANGED: somebody replaced pages in the space, [value, value_end), which
+/// are lost, and all others are back; or something else lies at the vacated addresses now, and the pages
+/// are still at pagetie_loan_addr; PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS; PAGETIE_ENDED (in a forked
+/// child; or the space is gone and left the pages where they are). Since 0.1.
+enum pagetie_status pagetie_loan_give_back(struct pagetie_loan *loan,
+                                           struct pagetie_error *error);
+
+/// Gives the pages back if it can, and frees the handle; if it cannot, the space keeps the record and
+/// tries again. NULL does nothing. Since 0.1.
+void pagetie_loan_free(struct pagetie_loan *loan);
+
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_loan_at(const struct pagetie_loan *loan);
+
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
+size_t pagetie_loan_len(const struct pagetie_loan *loan);
+
+/// The address of its first byte in the space; NULL of NULL. Since 0.1.
+void *pagetie_loan_addr(const struct pagetie_loan *loan);
+
+/// The address that it goes back to; NULL of NULL. Since 0.1.
+void *pagetie_loan_home(const struct pagetie_loan *loan);
+
+/// 1 until it ended, 0 afterwards and of NULL. Since 0.1.
+int32_t pagetie_loan_is_live(const struct pagetie_loan *loan);
+
+/// Moves `len` bytes of your own memory at `addr` into a space at `at`, without copying them. Meanwhile
+/// the vacated addresses read zeros, or fault with `guarded` 1; pagetie_loan_give_back brings the pages
+/// back, with all that was written to them. What was in the space is kept and comes back too.
+///
+/// `addr` (private anonymous memory, mmap'd by you), `at` and `len` are multiples of the page size, as
+/// addresses. pagetie_untie_all and pagetie_space_free give loans back; pagetie_space_leak does not.
+/// Ties, loans and borrowing are refused over both ranges, pagetie_protect stays below what the memory
+/// allowed you, and pagetie_discard throws your bytes away.
+///
+/// You promise: the pages are plain data of yours alone; until they are back nobody frees, unmaps, maps
+/// or writes the vacated addresses; nobody accesses the pages during this call and pagetie_loan_give_back;
+/// no pointer that the compiler may have cached goes into them across these calls; nobody unmaps or
+/// replaces them in the space, where they are the only ones.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_INVALID (guarded), PAGETIE_MISALIGNED, PAGETIE_EMPTY,
+/// PAGETIE_OUT_OF_RANGE, PAGETIE_ENDED (in a forked child), PAGETIE_OVERLAP (a tie or loan in the space; a
+/// live space or pages that are lent at addr), PAGETIE_NOT_MAPPED, PAGETIE_REFUSED_MEMORY (not private
+/// anonymous memory that can be read), PAGETIE_UNSUPPORTED (without /proc), PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS. On failure both are as they were. Release it with
+/// pagetie_loan_give_back or pagetie_loan_free. Since 0.1.
+enum pagetie_status pagetie_space_lend(const struct pagetie_space *space,
+                                       size_t at,
+                                       void *addr,
+                                       size_t len,
+                                       int32_t guarded,
+                                       struct pagetie_loan **out,
+                                       struct pagetie_error *error);
+
+/// Brings the pages back to the addresses they came from, with all that was written to them, and what
+/// they covered back into the space.
+///
+/// OK, also for a loan that a pagetie_untie_all or pagetie_space_free gave back: the handle is freed, do
+/// not use it. Any other status: it is still yours, to retry or to free; pagetie_loan_is_live tells
+/// whether a retry can help.
+///
+/// Fails as PAGETIE_NULL; PAGETIE_CHANGED: somebody replaced pages in the space, [value, value_end), which
+/// are lost, and all others are back; or something else lies at the vacated addresses now, and the pages
+/// are still at pagetie_loan_addr; PAGETIE_LIMIT, PAGETIE_NO_MEMORY, PAGETIE_OS; PAGETIE_ENDED (in a forked
+/// child; or the space is gone and left the pages where they are). Since 0.1.
+enum pagetie_status pagetie_loan_give_back(struct pagetie_loan *loan,
+                                           struct pagetie_error *error);
+
+/// Gives the pages back if it can, and frees the handle; if it cannot, the space keeps the record and
+/// tries again. NULL does nothing. Since 0.1.
+void pagetie_loan_free(struct pagetie_loan *loan);
+
+/// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
+size_t pagetie_loan_at(const struct pagetie_loan *loan);
+
+/// Its length in bytes: whole pages; 0 of NULL. Since 0.1.
+size_t pagetie_loan_len(const struct pagetie_loan *loan);
+
+/// The address of its first byte in the space; NULL of NULL. Since 0.1.
+void *pagetie_loan_addr(const struct pagetie_loan *loan);
+
+/// The address that it goes back to; NULL of NULL. Since 0.1.
+void *pagetie_loan_home(const struct pagetie_loan *loan);
+
+/// 1 until it ended, 0 afterwards and of NULL. Since 0.1.
+int32_t pagetie_loan_is_live(const struct pagetie_loan *loan);
+
 /// Makes a new region of `len` zero bytes in memory of its own, sealed against shrinking.
 ///
 /// `len` is a multiple of the page size (of the huge page size with required huge pages), not 0. No
@@ -272,6 +398,28 @@ enum pagetie_status pagetie_region_open(const char *path,
                                         const struct pagetie_region_options *options,
                                         struct pagetie_region **out,
                                         struct pagetie_error *error);
+
+/// Makes a region of `len` bytes of memory that you have already: they are copied once, and from then on
+/// your own addresses show the region's pages, can be tied many times, and are pagetie_region_data. When
+/// the region is freed they stay mapped, and their bytes stay yours.
+///
+/// `addr` (private anonymous memory, mmap'd by you, that can be read and written) and `len` are multiples
+/// of the page size. Afterwards it is shared memory: a forked child sees what you write. All of it takes
+/// memory.
+///
+/// You promise: the pages are plain data of yours alone; nobody writes them during the call (that would be
+/// lost; readers see the same bytes throughout); until the region and its ties are gone nobody unmaps,
+/// moves, protects or frees these addresses; no pointer that the compiler may have cached goes into them
+/// across the call.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY (not private anonymous, or not read-write), PAGETIE_UNSUPPORTED (without /proc;
+/// locked in part), PAGETIE_OVERLAP (a live space, or pages that are lent), PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS. On failure the memory is as it was. Since 0.1.
+enum pagetie_status pagetie_region_adopt(void *addr,
+                                         size_t len,
+                                         struct pagetie_region **out,
+                                         struct pagetie_error *error);
 
 /// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
 void pagetie_region_free(struct pagetie_region *region);
@@ -716,6 +864,28 @@ enum pagetie_status pagetie_region_open(const char *path,
                                         const struct pagetie_region_options *options,
                                         struct pagetie_region **out,
                                         struct pagetie_error *error);
+
+/// Makes a region of `len` bytes of memory that you have already: they are copied once, and from then on
+/// your own addresses show the region's pages, can be tied many times, and are pagetie_region_data. When
+/// the region is freed they stay mapped, and their bytes stay yours.
+///
+/// `addr` (private anonymous memory, mmap'd by you, that can be read and written) and `len` are multiples
+/// of the page size. Afterwards it is shared memory: a forked child sees what you write. All of it takes
+/// memory.
+///
+/// You promise: the pages are plain data of yours alone; nobody writes them during the call (that would be
+/// lost; readers see the same bytes throughout); until the region and its ties are gone nobody unmaps,
+/// moves, protects or frees these addresses; no pointer that the compiler may have cached goes into them
+/// across the call.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY (not private anonymous, or not read-write), PAGETIE_UNSUPPORTED (without /proc;
+/// locked in part), PAGETIE_OVERLAP (a live space, or pages that are lent), PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS. On failure the memory is as it was. Since 0.1.
+enum pagetie_status pagetie_region_adopt(void *addr,
+                                         size_t len,
+                                         struct pagetie_region **out,
+                                         struct pagetie_error *error);
 
 /// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
 void pagetie_region_free(struct pagetie_region *region);

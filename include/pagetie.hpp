@@ -1,4 +1,4 @@
-/* pagetie for C++17: Region, Space, Tie and Window own their handles and free them; what fails throws Error.
+/* pagetie for C++17: Region, Space, Tie, Window and Loan own their handles and free them; what fails throws Error.
  *
  * Nothing is added to the C functions, and what pagetie.h says of each of them holds here: units,
  * promises, statuses, threads. Objects are moved, not copied. get() lends the handle to a C function,
@@ -94,6 +94,11 @@ public:
     return Region(detail::make<pagetie_region>(pagetie_region_open, path, options));
   }
 
+  /// pagetie_region_adopt, with its promises.
+  static Region adopt(void *addr, std::size_t len) {
+    return Region(detail::make<pagetie_region>(pagetie_region_adopt, addr, len));
+  }
+
   std::size_t len() const noexcept { return pagetie_region_len(get()); }
   std::size_t page_size() const noexcept { return pagetie_region_page_size(get()); }
   void *data() const noexcept { return pagetie_region_data(get()); }
@@ -161,6 +166,31 @@ private:
   detail::Owner<pagetie_tie, pagetie_tie_free> handle_;
 };
 
+/// Pages that a space shows for a while: pagetie_loan. Space::lend makes it; its end gives them back.
+class Loan {
+public:
+  /// Takes a handle over.
+  explicit Loan(pagetie_loan *handle) noexcept : handle_(handle) {}
+
+  std::size_t at() const noexcept { return pagetie_loan_at(get()); }
+  std::size_t len() const noexcept { return pagetie_loan_len(get()); }
+  void *addr() const noexcept { return pagetie_loan_addr(get()); }
+  void *home() const noexcept { return pagetie_loan_home(get()); }
+  bool is_live() const noexcept { return pagetie_loan_is_live(get()) != 0; }
+
+  /// pagetie_loan_give_back: this is empty afterwards. Where it throws, the loan is still here.
+  void give_back() {
+    detail::call(pagetie_loan_give_back, get());
+    static_cast<void>(release());
+  }
+
+  pagetie_loan *get() const noexcept { return handle_.get(); }
+  [[nodiscard]] pagetie_loan *release() noexcept { return handle_.release(); }
+
+private:
+  detail::Owner<pagetie_loan, pagetie_loan_free> handle_;
+};
+
 /// Addresses that ties may be laid over: pagetie_space.
 class Space {
 public:
@@ -222,6 +252,11 @@ public:
       ties.emplace_back(handle);
     }
     return ties;
+  }
+  /// pagetie_space_lend, with its promises.
+  [[nodiscard]] Loan lend(std::size_t at, void *addr, std::size_t len, bool guarded = false) const {
+    return Loan(detail::make<pagetie_loan>(pagetie_space_lend, get(), at, addr, len,
+                                           static_cast<std::int32_t>(guarded)));
   }
   void untie_all() const { detail::call(pagetie_untie_all, get()); }
   /// pagetie_space_leak: this is empty afterwards.

@@ -27,6 +27,7 @@ impl Space {
     /// | [`Access::ReadWrite`] tie | the region's bytes read zero through every alias, and the memory goes back |
     /// | [`Access::CopyOnWrite`] tie | private changes are gone, the region's bytes show again |
     /// | [`Access::ReadOnly`] tie | refused; the host has [`Region::discard`](crate::Region::discard) |
+    /// | lent pages | zeros, also when they come home; refused where their owner could only read them |
     /// | untied private memory | as the engine first mapped it: zeros, or the image under it |
     /// | untied shared memory | refused: the kernel would say yes and keep the bytes |
     ///
@@ -40,7 +41,7 @@ impl Space {
     /// # Errors
     /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
     ///   [`OutOfRange`](crate::ErrorKind::OutOfRange), [`Ended`](crate::ErrorKind::Ended);
-    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie;
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): a read-only tie or loan;
     /// - [`Unsupported`](crate::ErrorKind::Unsupported): untied shared memory; a region of a file without
     ///   [`RegionBuilder::allow_discard`](crate::RegionBuilder::allow_discard);
     /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory),
@@ -80,7 +81,7 @@ impl Space {
 impl Shared {
     pub(crate) fn discard(&self, extent: Extent) -> Result<()> {
         let pages = self.whole_pages(Op::Discard, extent)?;
-        self.discard_sorted(Op::Discard, &[(pages, None)])
+        self.discard_sorted(Op::Discard, &[(pages, None)], &[])
     }
 
     pub(crate) fn discard_extents(&self, extents: impl Iterator<Item = Extent>) -> Result<()> {
@@ -94,22 +95,39 @@ impl Shared {
         if !items.is_sorted_by_key(|(pages, _)| pages.start()) {
             items.sort_by_key(|(pages, _)| pages.start());
         }
-        // What two of them ask for goes once.
-        let mut done = 0;
-        items.retain_mut(|(pages, _)| {
+        // What two of them ask for goes once. An item that is cut for that is judged by its own ends.
+        let (mut done, mut cut) = (0, Vec::new());
+        items.retain_mut(|item| {
+            let (pages, _) = *item;
+            if pages.start() < done {
+                cut.push(*item);
+            }
             let left = Pages::known(pages.start().max(done), pages.end());
             done = done.max(pages.end());
-            left.inspect(|left| *pages = *left).is_some()
+            left.inspect(|left| item.0 = *left).is_some()
         });
-        self.discard_sorted(op, &items)
+        self.discard_sorted(op, &items, &cut)
     }
 
     /// Discards items in the order of addresses, none of which overlap: all are checked before the first byte
-    /// goes.
-    fn discard_sorted(&self, op: Op, items: &[Item]) -> Result<()> {
+    /// goes. Of items that did overlap, `cut` has what was asked for.
+    fn discard_sorted(&self, op: Op, items: &[Item], cut: &[Item]) -> Result<()> {
         let state = self.lock(op)?;
+        for (pages, index) in items {
+            let refused = self.check_loans(&state, op, *pages, true);
+            refused.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
+        }
         let mut steps = Steps::default();
-        for group in groups(&state, items) {
+        let groups = groups(&state, items);
+        // What is known of the ties comes before what the kernel has to be asked, wherever they lie.
+        groups.iter().try_for_each(|group| group.check_whole(self, op))?;
+        for item in cut {
+            let one = self::groups(&state, std::slice::from_ref(item));
+            one.iter().try_for_each(|group| group.check_whole(self, op))?;
+        }
+        groups.iter().try_for_each(|group| group.check_access(self, op))?;
+        groups.iter().try_for_each(|group| group.check_region(self, op))?;
+        for group in &groups {
             group.check(self, &state, op, &mut steps)?;
         }
         let asked = |pages| self.span(pages);
@@ -177,10 +195,44 @@ fn groups<'a>(state: &'a State, items: &[Item]) -> Vec<Group<'a>> {
 }
 
 impl Group<'_> {
-    /// Checks every part, and adds what is to be done with it.
-    fn check(&self, shared: &Shared, state: &State, op: Op, steps: &mut Steps) -> Result<()> {
+    /// Refuses parts that end inside a huge page of the tie.
+    fn check_whole(&self, shared: &Shared, op: Op) -> Result<()> {
+        let Some(record) = self.record else { return Ok(()) };
+        let body = record.body();
+        match body.alias.region.is_huge() {
+            true => self.each(|part| check_huge(shared, op, &body.alias.region, part)),
+            false => Ok(()),
+        }
+    }
+
+    fn check_access(&self, shared: &Shared, op: Op) -> Result<()> {
+        let Some(record) = self.record else { return Ok(()) };
+        if record.body().alias.options.access == Access::ReadOnly {
+            let (asked, tie) = (shared.span(self.hull), shared.span(record.pages));
+            return Err(self.named(Error::read_only_tie(op, asked, tie)));
+        }
+        Ok(())
+    }
+
+    /// Whether the region lets its bytes go, where they would.
+    fn check_region(&self, shared: &Shared, op: Op) -> Result<()> {
+        let Some(record) = self.record else { return Ok(()) };
+        let alias = &record.body().alias;
+        if alias.options.access == Access::ReadWrite {
+            let checked = alias.region.check_discard(op, shared.span(self.hull));
+            return checked.map_err(|error| self.named(error));
+        }
+        Ok(())
+    }
+
+    /// All parts are at fault: the first is named.
+    fn named(&self, error: Error) -> Error {
         let first = self.parts.first().and_then(|(_, index)| *index);
-        let named = |error: Error| first.map_or(error, |index| error.at_index(index));
+        first.map_or(error, |index| error.at_index(index))
+    }
+
+    /// Asks the kernel about every part, and adds what is to be done with it.
+    fn check(&self, shared: &Shared, state: &State, op: Op, steps: &mut Steps) -> Result<()> {
         let Some(record) = self.record else {
             // Where the hull is not as it should be, a part is to blame, or what lies between them.
             if self.survey(shared, state, op, self.hull).is_err() {
@@ -192,16 +244,6 @@ impl Group<'_> {
         let body = record.body();
         let alias = &body.alias;
         let access = alias.options.access;
-        if alias.region.is_huge() {
-            self.each(|part| check_huge(shared, op, &alias.region, part))?;
-        }
-        if access == Access::ReadOnly {
-            let (asked, tie) = (shared.span(self.hull), shared.span(record.pages));
-            return Err(named(Error::read_only_tie(op, asked, tie)));
-        }
-        if access == Access::ReadWrite {
-            alias.region.check_discard(op, shared.span(self.hull)).map_err(named)?;
-        }
         let laid_at = record.pages.start();
         let same = |part| match shared.confirm(state, op, part, alias, laid_at)?.is_same() {
             true => Ok(()),
@@ -268,7 +310,9 @@ impl Steps {
 fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> {
     let mut left = ranges;
     while let [first, rest @ ..] = left {
-        if let (true, Some(batch)) = (!rest.is_empty(), process.batch()) {
+        // One alone is not worth a batch, and tells nothing about batches.
+        let batch = if rest.is_empty() { None } else { process.batch() };
+        if let Some(batch) = batch {
             // SAFETY: inside the space, whose owner lent it (or which is ours) without references into
             // it; its bytes are what the caller wants to be rid of.
             let done = unsafe { batch.advise(left, Advice::DontNeed) };
@@ -279,7 +323,7 @@ fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> 
         }
         // A batch stops at a range that is locked, and at the first on kernels without batches.
         let locked = reset(*first).map_err(|errno| (*first, errno))?;
-        if !locked {
+        if batch.is_some() && !locked {
             process.no_batch();
         }
         left = rest;

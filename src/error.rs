@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Misaligned,
     /// The range ends past the space or the region, or past what a `usize` holds.
     OutOfRange,
-    /// The range meets a live tie, a region's own host view, or the memory of another live space.
+    /// The range meets a live tie or loan, a region's own host view, or the memory of another live space.
     /// See [`Error::other_range`].
     Overlap,
     /// Nothing is mapped at some of the addresses.
@@ -102,6 +102,9 @@ pub(crate) enum Op {
     Reserve,
     Borrow,
     GrownTo,
+    Lend,
+    GiveBack,
+    Adopt,
     Tie,
     Retie,
     Untie,
@@ -131,6 +134,9 @@ impl Op {
             Op::Reserve => "reserve",
             Op::Borrow => "borrow",
             Op::GrownTo => "grown_to",
+            Op::Lend => "lend",
+            Op::GiveBack => "give_back",
+            Op::Adopt => "adopt",
             Op::Tie => "tie",
             Op::Retie => "retie",
             Op::Untie => "untie",
@@ -192,6 +198,7 @@ impl Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
     Tie,
+    Loan,
     Item,
     HostView,
     Space,
@@ -207,6 +214,10 @@ pub(crate) enum Why {
     Special,
     Sealed,
     Watched,
+    Shared,
+    File,
+    Inaccessible,
+    NotWritable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,9 +229,11 @@ enum Detail {
     Overlap { asked: Span, other: Span, met: Met },
     NotMapped { asked: Span, hole: Span },
     Changed { asked: Span },
+    Lost { asked: Span },
     Refused { asked: Span, found: Span, why: Why },
     ReadOnly { asked: Span },
     ReadOnlyTie { asked: Span, tie: Span },
+    ReadOnlyLoan { asked: Span, loan: Span },
     Limit { count: usize, limit: usize, asked: Span },
     NoMemory { call: Call, errno: Errno, asked: Span },
     Unsupported { why: &'static str, errno: Option<Errno> },
@@ -266,6 +279,11 @@ impl Error {
         Self::of(op, Detail::NotMapped { asked, hole })
     }
 
+    /// Lent pages that somebody else replaced: what was there is gone.
+    pub(crate) const fn lost(op: Op, asked: Span) -> Self {
+        Self::of(op, Detail::Lost { asked })
+    }
+
     pub(crate) const fn changed(op: Op, asked: Span) -> Self {
         Self::of(op, Detail::Changed { asked })
     }
@@ -280,6 +298,10 @@ impl Error {
 
     pub(crate) const fn read_only_tie(op: Op, asked: Span, tie: Span) -> Self {
         Self::of(op, Detail::ReadOnlyTie { asked, tie })
+    }
+
+    pub(crate) const fn read_only_loan(op: Op, asked: Span, loan: Span) -> Self {
+        Self::of(op, Detail::ReadOnlyLoan { asked, loan })
     }
 
     pub(crate) const fn limit(op: Op, asked: Span, count: usize, limit: usize) -> Self {
@@ -316,9 +338,11 @@ impl Error {
             Detail::OutOfRange { .. } | Detail::Shorter { .. } => ErrorKind::OutOfRange,
             Detail::Overlap { .. } => ErrorKind::Overlap,
             Detail::NotMapped { .. } => ErrorKind::NotMapped,
-            Detail::Changed { .. } => ErrorKind::Changed,
+            Detail::Changed { .. } | Detail::Lost { .. } => ErrorKind::Changed,
             Detail::Refused { .. } => ErrorKind::RefusedMemory,
-            Detail::ReadOnly { .. } | Detail::ReadOnlyTie { .. } => ErrorKind::ReadOnly,
+            Detail::ReadOnly { .. } | Detail::ReadOnlyTie { .. } | Detail::ReadOnlyLoan { .. } => {
+                ErrorKind::ReadOnly
+            }
             Detail::Limit { .. } => ErrorKind::Limit,
             Detail::NoMemory { .. } => ErrorKind::NoMemory,
             Detail::Unsupported { .. } => ErrorKind::Unsupported,
@@ -337,8 +361,8 @@ impl Error {
     }
 
     /// The range that is at fault: bytes of the space (`at`), bytes of the region where its range is the
-    /// wrong one (`offset`), addresses for [`Space::borrow`](crate::Space::borrow) and host views. `None`
-    /// where the error is not about a range.
+    /// wrong one (`offset`), addresses for [`Space::borrow`](crate::Space::borrow), host views, and memory
+    /// that is lent or adopted. `None` where the error is not about a range.
     pub const fn range(&self) -> Option<Range<usize>> {
         match self.detail {
             Detail::Os { asked: Span::NONE, .. } => None,
@@ -347,9 +371,11 @@ impl Error {
             | Detail::Overlap { asked, .. }
             | Detail::NotMapped { asked, .. }
             | Detail::Changed { asked }
+            | Detail::Lost { asked }
             | Detail::Refused { asked, .. }
             | Detail::ReadOnly { asked }
             | Detail::ReadOnlyTie { asked, .. }
+            | Detail::ReadOnlyLoan { asked, .. }
             | Detail::Limit { asked, .. }
             | Detail::NoMemory { asked, .. }
             | Detail::Os { asked, .. } => Some(asked.start..asked.end),
@@ -361,14 +387,14 @@ impl Error {
         }
     }
 
-    /// The range it met, counted like [`Error::range`]: the live tie of an overlap, the read-only
-    /// tie, the hole of
+    /// The range it met, counted like [`Error::range`]: the live tie or loan of an overlap, the read-only
+    /// tie or loan, the hole of
     /// [`ErrorKind::NotMapped`], the mapping of [`ErrorKind::RefusedMemory`].
     pub const fn other_range(&self) -> Option<Range<usize>> {
         match self.detail {
-            Detail::Overlap { other, .. } | Detail::ReadOnlyTie { tie: other, .. } => {
-                Some(other.start..other.end)
-            }
+            Detail::Overlap { other, .. }
+            | Detail::ReadOnlyTie { tie: other, .. }
+            | Detail::ReadOnlyLoan { loan: other, .. } => Some(other.start..other.end),
             Detail::NotMapped { hole, .. } => Some(hole.start..hole.end),
             Detail::Refused { found, .. } => Some(found.start..found.end),
             _ => None,
@@ -483,6 +509,7 @@ impl fmt::Display for Error {
             }
             Detail::Overlap { asked, other, met } => match met {
                 Met::Tie => write!(f, "{asked} meets the live tie {other}; untie that one first"),
+                Met::Loan => write!(f, "{asked} meets the loan {other}; give that one back first"),
                 Met::Item => write!(f, "{asked} meets {other}, another item of the same list"),
                 Met::HostView => write!(f, "{asked} meets {other}, the region's own host view"),
                 Met::Space => write!(f, "{asked} meets {other}, the memory of another live space"),
@@ -493,6 +520,9 @@ impl fmt::Display for Error {
             Detail::Changed { asked } => {
                 write!(f, "{asked} no longer shows what was left there; nothing was touched")
             }
+            Detail::Lost { asked } => {
+                write!(f, "the pages lent to {asked} are gone: somebody else replaced them there")
+            }
             Detail::Refused { asked, found, why } => {
                 let what = match why {
                     Why::Executable => "is executable",
@@ -502,6 +532,10 @@ impl fmt::Display for Error {
                     Why::Special => "is a special mapping of the kernel",
                     Why::Sealed => "is sealed (mseal)",
                     Why::Watched => "is registered with a userfaultfd, which a tie would end",
+                    Why::Shared => "is shared memory",
+                    Why::File => "is a map of a file",
+                    Why::Inaccessible => "is inaccessible",
+                    Why::NotWritable => "cannot be read and written",
                 };
                 write!(f, "{found}, inside {asked}, {what}")
             }
@@ -510,6 +544,9 @@ impl fmt::Display for Error {
             }
             Detail::ReadOnlyTie { asked, tie } => {
                 write!(f, "{asked} meets {tie}, a read-only tie, which stays read-only")
+            }
+            Detail::ReadOnlyLoan { asked, loan } => {
+                write!(f, "{asked} meets {loan}, lent pages that are read-only at home")
             }
             Detail::Limit { count, limit, asked } => write!(
                 f,

@@ -97,6 +97,7 @@ mod inspect;
 mod keep;
 mod ledger;
 mod list;
+mod loan;
 mod options;
 pub mod page;
 mod park;
@@ -114,6 +115,7 @@ mod zeros;
 
 pub use error::{Error, ErrorKind, Result, ResumeError, UntieError};
 pub use inspect::Mapping;
+pub use loan::{GiveBackError, Loan};
 pub use options::{Access, Covered, Prefault, Prot, TieOptions, TieSpec};
 pub use park::Parked;
 pub use region::{HugePages, Region, RegionBuilder};
@@ -138,4 +140,6 @@ const _: () = {
     thread_safe::<Window>();
     thread_safe::<Preparer>();
     thread_safe::<ResumeError>();
+    thread_safe::<Loan>();
+    thread_safe::<GiveBackError>();
 };

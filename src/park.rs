@@ -88,7 +88,8 @@ impl Tie {
     /// Takes the alias off its addresses with its page tables, to be resumed elsewhere; what it covered
     /// comes back as with [`Tie::untie`].
     ///
-    /// Pages of it that were locked are not locked while parked, nor afterwards. The alias has the
+    /// Pages of it that were locked are not locked while parked, nor afterwards, nor in a tie that comes
+    /// back in an error. The alias has the
     /// protection of its access again, whatever [`Space::protect`] did.
     ///
     /// Worth it from about 2 MiB on, for pages that were touched or populated: page tables move whole
@@ -99,14 +100,16 @@ impl Tie {
     /// The tie comes back in the error, as live as before, except as [`Tie::untie`] says.
     /// - [`Ended`](crate::ErrorKind::Ended);
     /// - [`Changed`](crate::ErrorKind::Changed): as for [`Tie::untie`];
-    /// - [`Unsupported`](crate::ErrorKind::Unsupported): parts of the alias were advised differently
-    ///   (madvise), so that the kernel has it as several mappings;
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported): the kernel has the alias as several mappings,
+    ///   since parts of it were advised differently (madvise), or since private pages were written in
+    ///   parts that differed in protection; or it is older than Linux 5.13;
     /// - [`Limit`](crate::ErrorKind::Limit), [`NoMemory`](crate::ErrorKind::NoMemory),
     ///   [`Os`](crate::ErrorKind::Os).
     ///
     /// # Threads
-    /// A thread that reads the range sees each page old or new, never a fault. What another thread
-    /// writes through a copy-on-write tie during the call can be lost.
+    /// A thread that reads the range sees each page old or new, never a fault; of a private page of a
+    /// copy-on-write tie it may see the region's bytes in between. What another thread writes through
+    /// such a tie during the call can be lost.
     ///
     /// # Source
     /// mremap(2) `MREMAP_DONTUNMAP`.
@@ -140,7 +143,8 @@ impl Tie {
             }
         };
         let failed = |(call, errno)| match errno {
-            Errno::INVAL if call == Call::Mremap => Error::unsupported(op, SEVERAL, None),
+            Errno::INVAL if call == Call::Mremap => Error::unsupported(op, TOO_OLD, None),
+            Errno::INVAL if call == Call::Mprotect => Error::unsupported(op, SEVERAL, None),
             _ => process.failed(op, shared.span(home), call, errno),
         };
         // SAFETY: the kernel just confirmed that these are our own alias's, of which no reference was
@@ -184,7 +188,8 @@ impl Tie {
 }
 
 const SEVERAL: &str = "the kernel has the alias as several mappings, since parts of it were advised \
-                       differently (madvise)";
+                       differently (madvise), or written while their protections differed";
+const TOO_OLD: &str = "taking an alias off its addresses needs Linux 5.13";
 
 /// Moves an alias off `home`, page tables and all. Its addresses show the same pages of the region
 /// afterwards, to be faulted in again. On an error it is as before.
@@ -219,9 +224,20 @@ pub(crate) unsafe fn set_aside(
     for (part, _) in now.iter() {
         let to = part.start().wrapping_add(moved_by);
         // SAFETY: one mapping of ours that is not locked, to a part of our own reservation.
-        if let Err(errno) = unsafe { sys::move_aside_to(part.start(), part.len(), to) } {
-            if let Some(moved) = Pages::known(home.start(), part.start()) {
-                move_back(place, home, moved, now);
+        if let Err(errno) = unsafe { sys::move_over(part.start(), part.len(), to) } {
+            // The kernel may have unmapped the target first, and another thread be there by now. At the
+            // mapping limit, which is where this fails, it refuses before.
+            let ours = sys::hole_filler(to, part.len()).is_ok() || errno == Errno::NOMEM;
+            let Aside { pages, .. } = place;
+            place.moved();
+            let mut rest = Pages::known(to + part.len(), pages.end());
+            if ours {
+                rest = Pages::known(to, pages.end());
+            }
+            drop(rest.map(|rest| Aside::new(process, rest)));
+            let moved = Pages::known(home.start(), part.start());
+            if let (Some(moved), Some(there)) = (moved, Pages::known(pages.start(), to)) {
+                move_back(Aside::new(process, there), home, moved, now);
             }
             return Err(mremap(errno));
         }
@@ -245,7 +261,7 @@ fn dressed(place: Aside, alias: &Alias, home: Pages, now: &Protections) -> Resul
     }
     let dressed = dressed.and(match mappings {
         0 | 1 => Ok(()),
-        _ => Err((Call::Mremap, Errno::INVAL)),
+        _ => Err((Call::Mprotect, Errno::INVAL)),
     });
     match dressed {
         Ok(()) => Ok(place),
@@ -256,8 +272,9 @@ fn dressed(place: Aside, alias: &Alias, home: Pages, now: &Protections) -> Resul
     }
 }
 
-/// Moves what belongs at `part` of `home` back there, in the pieces that it was when it was moved, and
-/// lets go of the rest. A piece that cannot go back is shown there already, without its private pages.
+/// Moves what belongs at `part` of `home` back there, in the pieces and with the protections that it had
+/// when it was moved, and lets go of the rest. A piece that cannot go back is shown there already, without
+/// its private pages.
 pub(crate) fn move_back(place: Aside, home: Pages, part: Pages, now: &Protections) {
     let (process, pages) = (place.process, place.pages);
     let moved_by = pages.start().wrapping_sub(home.start());
@@ -269,8 +286,13 @@ pub(crate) fn move_back(place: Aside, home: Pages, part: Pages, now: &Protection
         }
     };
     unmap(pages.start(), part.start().wrapping_add(moved_by));
-    for piece in now.iter().filter_map(|(piece, _)| piece.intersection(part)) {
+    for &(piece, protection) in now.iter() {
+        let Some(piece) = piece.intersection(part) else { continue };
         let aside = piece.start().wrapping_add(moved_by);
+        // SAFETY: our own mapping.
+        let protect = || unsafe { sys::protect(aside, piece.len(), protection) };
+        // The bytes matter more, should that fail.
+        let _ = process.ballast().sparing(protect);
         // SAFETY: a mapping of ours, to where it came from, which still shows the same.
         let back = || unsafe { sys::move_to(aside, piece.len(), piece.start()) };
         if process.ballast().sparing(back).is_err() {

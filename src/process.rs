@@ -158,7 +158,7 @@ impl Process {
         Ok(entry)
     }
 
-    /// Enters the addresses by which a space grew.
+    /// Enters more addresses of a space: those by which it grew, and those whose pages it was lent.
     pub fn extend(&self, entry: &Entry, grown: Span) -> Result<(), Refusal> {
         let mut live = self.live();
         if let Some((met, _)) = live.covered.overlapping(grown.start..grown.end).next() {
@@ -166,6 +166,11 @@ impl Process {
         }
         live.covered.insert(grown.start..grown.end, entry.0);
         Ok(())
+    }
+
+    /// Takes addresses off the list that [`Process::extend`] entered.
+    pub fn retract(&self, entered: Span) {
+        self.live().covered.remove(entered.start..entered.end);
     }
 
     /// Takes a space's addresses off the list; the last one takes the ballast along.

@@ -26,7 +26,8 @@ impl Prot {
 impl Space {
     /// Changes what addresses allow, in any range of pages, tied or not.
     ///
-    /// A tie's access is a ceiling: read-write on a read-only tie is refused. On a reserved space this
+    /// A tie's access is a ceiling: read-write on a read-only tie is refused, and so it is on lent pages
+    /// that their owner could only read. On a reserved space this
     /// is what makes addresses memory. Pages that are tied now keep the new protection when they are
     /// untied; [`Tie::retie`](crate::Tie::retie) resets it.
     ///
@@ -37,10 +38,10 @@ impl Space {
     /// # Errors
     /// - [`Misaligned`](crate::ErrorKind::Misaligned), [`Empty`](crate::ErrorKind::Empty),
     ///   [`OutOfRange`](crate::ErrorKind::OutOfRange), [`Ended`](crate::ErrorKind::Ended);
-    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): above a tie's access;
+    /// - [`ReadOnly`](crate::ErrorKind::ReadOnly): above a tie's access, or a loan's;
     /// - [`NotMapped`](crate::ErrorKind::NotMapped), [`RefusedMemory`](crate::ErrorKind::RefusedMemory):
     ///   a hole, or code;
-    /// - [`Changed`](crate::ErrorKind::Changed): a tie in the range is not what was left there;
+    /// - [`Changed`](crate::ErrorKind::Changed): a tie or loan in the range is not what was left there;
     /// - [`Limit`](crate::ErrorKind::Limit), [`NoMemory`](crate::ErrorKind::NoMemory),
     ///   [`Os`](crate::ErrorKind::Os): `EACCES`, read-write on a mapping of a read-only file.
     ///
@@ -63,6 +64,7 @@ impl Shared {
         let pages = shared.whole_pages(op, extent)?;
         let mut state = shared.lock(op)?;
         check_ties(shared, &state, pages, prot)?;
+        shared.check_loans(&state, op, pages, prot == Prot::ReadWrite)?;
         let layout = shared.survey(&state, op, pages)?;
         for record in state.ledger.overlapping(pages) {
             let body = record.body();

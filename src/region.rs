@@ -14,6 +14,7 @@
 
 #![allow(unsafe_code, reason = "maps and reads the host view")]
 
+mod adopt;
 mod builder;
 mod view;
 
@@ -374,7 +375,8 @@ impl Region {
         Ok(())
     }
 
-    /// The start of the host view: [`Region::len`] bytes, and it never moves.
+    /// The start of the host view: [`Region::len`] bytes, and it never moves. Of an adopted region
+    /// ([`Region::adopt`]) the host's own address.
     ///
     /// Use volatile or atomic access while the region is tied anywhere. Read-only regions are mapped
     /// read-only. In a forked child it is not mapped if the region is hidden from forks.

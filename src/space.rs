@@ -14,6 +14,7 @@ use crate::beliefs::Beliefs;
 use crate::error::{Error, Op, Result, Span, Subject, Why};
 use crate::inspect::{self, Confirmed, Layout, NoLayout};
 use crate::ledger::{Ledger, Standing};
+use crate::loan::{self, Loans};
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::{self, Process};
 use crate::reservation::Reservation;
@@ -21,6 +22,7 @@ use crate::restrictions::Restrictions;
 use crate::sys::{self, Call, Maps, Uffd, Vma};
 use crate::zeros::Zeros;
 use crate::{Access, untie};
+use rangemap::RangeSet;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,6 +75,7 @@ pub(crate) struct State {
     /// `None` once the space is gone.
     entry: Option<process::Entry>,
     pub ledger: Ledger,
+    pub loans: Loans,
     pub zeros: Zeros,
     /// Of borrowed memory.
     pub restrictions: Restrictions,
@@ -147,6 +150,7 @@ impl Space {
             State {
                 entry: Some(entry),
                 ledger: Ledger::default(),
+                loans: Loans::default(),
                 zeros: Zeros::NoReserve,
                 restrictions: Restrictions::default(),
                 beliefs,
@@ -187,7 +191,7 @@ impl Space {
     /// # Source
     /// proc(5) `/proc/self/maps`; `PROCMAP_QUERY`, Linux 6.11.
     pub unsafe fn borrow(start: *mut u8, len: usize) -> Result<Self> {
-        Self::lend(start, len, false)
+        Self::borrow_from(start, len, false)
     }
 
     /// [`Space::borrow`] for memory that may lie in the brk heap (`[heap]`), such as that of an engine
@@ -200,10 +204,10 @@ impl Space {
     /// # Errors
     /// As [`Space::borrow`].
     pub unsafe fn borrow_heap(start: *mut u8, len: usize) -> Result<Self> {
-        Self::lend(start, len, true)
+        Self::borrow_from(start, len, true)
     }
 
-    fn lend(start: *mut u8, len: usize, heap_allowed: bool) -> Result<Self> {
+    fn borrow_from(start: *mut u8, len: usize, heap_allowed: bool) -> Result<Self> {
         let op = Op::Borrow;
         let addr = start.expose_provenance();
         let covered = check_address_range(op, addr, len)?;
@@ -211,7 +215,7 @@ impl Space {
         check_memory(process, op, covered, heap_allowed)?;
         let entry =
             process.enter(covered).map_err(|refusal| refused(process, op, covered, refusal))?;
-        let (ledger, zeros) = (Ledger::default(), Zeros::Untried);
+        let (ledger, loans) = (Ledger::default(), Loans::default());
         Ok(Self::new(
             process,
             addr,
@@ -220,7 +224,8 @@ impl Space {
             State {
                 entry: Some(entry),
                 ledger,
-                zeros,
+                loans,
+                zeros: Zeros::Untried,
                 restrictions: Restrictions::default(),
                 beliefs: None,
             },
@@ -280,7 +285,7 @@ impl Space {
             return shared.protect_again(&state, op);
         }
         check_memory(shared.process, op, grown, heap_allowed)?;
-        let entry = state.entry.as_ref().ok_or(Error::ended(op, false))?;
+        let entry = state.entry(op)?;
         shared
             .process
             .extend(entry, grown)
@@ -326,8 +331,8 @@ impl Space {
         state.ledger.all().map(info).collect()
     }
 
-    /// Forgets the space: the memory is gone, or going. Touches none of its addresses, ends its ties,
-    /// and frees what they had covered. A reservation stays reserved for good.
+    /// Forgets the space: the memory is gone, or going. Touches none of its addresses, ends its ties and
+    /// loans, and frees what they had covered; pages that were lent stay there. A reservation stays reserved for good.
     pub fn leak(self) {
         self.shared.forget();
     }
@@ -358,6 +363,12 @@ impl fmt::Debug for Space {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub fn entry(&self, op: Op) -> Result<&process::Entry> {
+        self.entry.as_ref().ok_or(Error::ended(op, false))
     }
 }
 
@@ -495,12 +506,18 @@ impl Shared {
         let Ok(mut state) = self.lock(Op::UntieAll) else { return };
         match self.origin {
             Origin::Reserved { with_guards } => {
+                let _ = loan::every(self, &mut state, Op::UntieAll, false);
+                // Lent pages that cannot go home stay: they are the only ones.
+                let lent: RangeSet<usize> =
+                    state.loans.places().iter().map(|p| p.range()).collect();
                 self.forget_records(&mut state);
                 // Before the addresses are free for another space of another thread.
                 self.leave(&mut state);
-                // SAFETY: the reservation is ours, and the caller gave up the space.
-                let unmap = || unsafe { sys::unmap(with_guards.start(), with_guards.len()) };
-                let _ = self.process.ballast().sparing(unmap);
+                for ours in lent.gaps(&with_guards.range()) {
+                    // SAFETY: the reservation is ours, and the caller gave up the space.
+                    let unmap = || unsafe { sys::unmap(ours.start, ours.len()) };
+                    let _ = self.process.ballast().sparing(unmap);
+                }
             }
             Origin::Borrowed { .. } => {
                 let _ = untie::every(self, &mut state, Op::UntieAll, false);
@@ -525,6 +542,7 @@ impl Shared {
             record.body().cover = None;
         }
         state.ledger = Ledger::default();
+        state.loans.forget(self.process);
     }
 
     fn leave(&self, state: &mut State) {
@@ -534,10 +552,10 @@ impl Shared {
     }
 }
 
-const NO_PROC: &str =
+pub(crate) const NO_PROC: &str =
     "the kernel cannot be asked what is mapped: /proc/self/maps could not be opened";
 
-fn refused(process: &Process, op: Op, asked: Span, refusal: process::Refusal) -> Error {
+pub(crate) fn refused(process: &Process, op: Op, asked: Span, refusal: process::Refusal) -> Error {
     match refusal {
         process::Refusal::Overlap(met) => Error::overlap(op, asked, met, crate::error::Met::Space),
         process::Refusal::Ballast(errno) => process.failed(op, asked, Call::Mmap, errno),
@@ -556,8 +574,13 @@ fn check_address_range(op: Op, start: usize, len: usize) -> Result<Span> {
     Ok(Span { start, end: start + len })
 }
 
-/// Asks the kernel what lies at borrowed addresses, and refuses what is not plain data memory.
-fn check_memory(process: &Process, op: Op, asked: Span, heap_allowed: bool) -> Result<()> {
+/// Asks the kernel what lies at addresses of somebody else's, and refuses what is not plain data memory.
+pub(crate) fn check_memory(
+    process: &Process,
+    op: Op,
+    asked: Span,
+    heap_allowed: bool,
+) -> Result<()> {
     let maps = process.maps().ok_or(Error::unsupported(op, NO_PROC, None))?;
     // The stack this call runs on, whatever the kernel calls it.
     let here = 0u8;

@@ -81,13 +81,7 @@ impl Plan {
 
     fn check_overlap(&self, shared: &Shared, state: &State) -> Result<()> {
         check_view(shared, self.op, self.pages, &self.alias.region)?;
-        match state.ledger.meets(self.pages) {
-            Some(live) => {
-                let (asked, other) = (shared.span(self.pages), shared.span(live.pages));
-                Err(Error::overlap(self.op, asked, other, Met::Tie))
-            }
-            None => Ok(()),
-        }
+        shared.check_free(state, self.op, self.pages)
     }
 
     /// What the kernel has where the tie shall lie, if it can be covered as the options ask.

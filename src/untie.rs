@@ -12,13 +12,14 @@ use crate::error::{Error, Op, Result};
 use crate::inspect::Confirmed;
 use crate::keep::{Cover, Return};
 use crate::ledger::{Body, Record, Standing};
+use crate::loan;
 use crate::space::{Shared, State};
 use std::sync::Arc;
 
 impl Space {
     /// Ends every tie of the space, those included whose handles were dropped and could not be undone.
-    /// Handles stay, ended. `Ok` means: no alias of ours is left here, the memory may be handed back or
-    /// recycled.
+    /// Handles stay, ended. Loans are given back. `Ok` means: no alias of ours is left here, the memory may
+    /// be handed back or recycled.
     ///
     /// # Errors
     /// The first of them; all ties were tried, and those that could not be undone are live still.
@@ -34,7 +35,7 @@ impl Space {
     }
 }
 
-/// Ends every tie of a space; the first error, after all were tried.
+/// Ends every tie and every loan of a space; the first error, after all were tried.
 pub(crate) fn every(
     shared: &Shared,
     state: &mut State,
@@ -46,7 +47,7 @@ pub(crate) fn every(
     for record in &records {
         result = result.and(end_with(shared, state, op, record, insist_on_locks));
     }
-    result
+    result.and(loan::every(shared, state, op, insist_on_locks))
 }
 
 /// Ends one tie, of whatever standing. On an error it is as live as before, but for `Changed` and where

@@ -174,7 +174,9 @@ impl Window {
             let base = inner.base(range);
             return self.tie.replace(Op::Show, &inner.region, base, None).map(drop);
         };
-        let keep_replaced = inner.home.len() >= WORTH_MOVING;
+        // Private pages that leave first would show the region's bytes before the new ones.
+        let private = inner.options.access == Access::CopyOnWrite;
+        let keep_replaced = inner.home.len() >= WORTH_MOVING && !private;
         let ready = Ready { aside: &aside, keep_replaced };
         // On an error it is dropped, and what is shown stays.
         let replaced = self.tie.replace(Op::Show, &inner.region, base, Some(ready))?;
@@ -191,7 +193,8 @@ impl Window {
     /// The work is done in steps of at most 256 KiB, between which other calls that change the
     /// process's mappings get their turn. For another thread, take [`Window::preparer`].
     ///
-    /// Pages of a file are read in, which may take long; [`Region::prefetch`] does that alone.
+    /// Pages of a file are read in, which may take long; [`Region::prefetch`] does that alone. With
+    /// [`Prefault::Copy`] the bytes are copied now, not when they are shown.
     ///
     /// # Errors
     /// Those of [`Window::show`] about the range; [`NoMemory`](crate::ErrorKind::NoMemory),

@@ -64,6 +64,11 @@ fn ties_that_are_parked_windows_and_many_ranges() {
 }
 
 #[test]
+fn memory_of_the_host_is_lent_and_adopted() {
+    check("host");
+}
+
+#[test]
 fn four_threads_at_once() {
     check("threads");
 }

@@ -172,6 +172,44 @@ fn without_batches_each_is_one_call() {
     });
 }
 
+/// Whether this kernel takes advice on many ranges of the caller's own.
+fn has_batches() -> bool {
+    let page = Memory::private(1);
+    let vector = libc::iovec {
+        iov_base: std::ptr::with_exposed_provenance_mut(page.start()),
+        iov_len: page.all().len(),
+    };
+    // SAFETY: a new descriptor, and a page of our own that nobody wants.
+    unsafe {
+        let own = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0);
+        let advice = libc::MADV_DONTNEED;
+        let bytes = libc::syscall(libc::SYS_process_madvise, own, &vector, 1, advice, 0);
+        libc::close(own as libc::c_int);
+        bytes == vector.iov_len as libc::c_long
+    }
+}
+
+#[test]
+fn one_alone_does_not_end_batches() {
+    alone(|| {
+        let memory = Memory::private(16);
+        let space = memory.borrow();
+        if !has_batches() {
+            return skip("batches after a single discard: no process_madvise on self (Linux 6.13)");
+        }
+        every_other_page_goes(&memory, &space);
+        space.discard(pages(3..4)).expect("discard");
+        // From here on only batches work.
+        let when =
+            seccomp::When::Equal { arg: 2, mask: u32::MAX, value: libc::MADV_DONTNEED as u32 };
+        let (call, errno) = (libc::SYS_madvise, libc::EIO);
+        if let Err(error) = seccomp::deny(&[seccomp::Deny { call, when, errno }]) {
+            return skip(format_args!("batches after a single discard: seccomp: {error}"));
+        }
+        every_other_page_goes(&memory, &space);
+    });
+}
+
 #[test]
 fn a_batch_that_stops_halfway_is_resumed() {
     alone(|| {

@@ -16,6 +16,8 @@ mod check;
 mod common;
 #[path = "model/make.rs"]
 mod make;
+#[path = "model/moves.rs"]
+mod moves;
 #[path = "model/ops.rs"]
 mod ops;
 #[path = "model/oracle.rs"]
@@ -103,7 +105,8 @@ fn sequences_agree_with_the_oracle() {
         [ErrorKind::Misaligned, ErrorKind::Empty, ErrorKind::OutOfRange].map(refused);
     let [read_only, overlap, unsupported] =
         [ErrorKind::ReadOnly, ErrorKind::Overlap, ErrorKind::Unsupported].map(refused);
-    let [ended, changed] = [ErrorKind::Ended, ErrorKind::Changed].map(refused);
+    let [ended, changed, memory] =
+        [ErrorKind::Ended, ErrorKind::Changed, ErrorKind::RefusedMemory].map(refused);
     assert_happened(
         &tally,
         &[
@@ -123,8 +126,21 @@ fn sequences_agree_with_the_oracle() {
             ("owner protect", &["Done"]),
             ("grow region", &["Done", misaligned, range]),
             ("grow space", &["Done", unsupported, changed, range]),
+            ("lend", &["Done", misaligned, empty, range, overlap, memory]),
+            ("give back", &["Done"]),
+            ("adopt", &["Done"]),
             ("drop region", &["Done"]),
             ("drop space", &["Done"]),
+            ("park", &["Done", ended]),
+            ("resume", &["Done", misaligned, range, unsupported, overlap]),
+            ("drop parked", &["Done"]),
+            ("discard_many", &["Done", misaligned, empty, range, read_only, unsupported]),
+            ("collapse", &["Done"]),
+            ("window", &["Done", misaligned, empty, range, read_only, unsupported, overlap]),
+            ("show", &["Done", empty, range, ended]),
+            ("prepare", &["Done", empty, range]),
+            ("untie window", &["Done"]),
+            ("drop window", &["Done"]),
         ],
     );
 }
@@ -146,7 +162,18 @@ fn sequences_of_huge_pages_agree_with_the_oracle() {
         let outcomes: &[_] = &["Done", "Refused(Misaligned)", "Refused(Unsupported)"];
         assert_happened(
             &tally,
-            &[("tie", outcomes), ("retie", outcomes), ("discard", &outcomes[..2])],
+            &[
+                ("tie", outcomes),
+                ("retie", outcomes),
+                ("discard", &outcomes[..2]),
+                ("park", &outcomes[..1]),
+                ("resume", &outcomes[..2]),
+                ("discard_many", &outcomes[..2]),
+                ("collapse", &outcomes[..1]),
+                ("window", outcomes),
+                ("show", &outcomes[..1]),
+                ("prepare", &outcomes[..1]),
+            ],
         );
     }
 }
@@ -225,6 +252,11 @@ fn a_wrong_oracle_is_noticed() {
             ("a word of a region", |oracle| {
                 oracle.object_write(object(oracle), 5 * oracle.unit, 0x0bad);
             }),
+            ("a word of the host's memory", |oracle| {
+                let wrong = oracle::Content::new(oracle.unit, 0x0b, oracle.unit);
+                oracle.host[1].private = Some(wrong);
+            }),
+            ("a protection of the host's memory", |oracle| oracle.host[3].prot = Prot::ReadWrite),
             ("a byte between the slots", |oracle| {
                 let (object, unit) = (object(oracle), oracle.unit);
                 oracle.objects[object].pages[5] = oracle::Content::between_slots(unit, 0x0d);
@@ -258,13 +290,54 @@ fn wrong_covered_pages_are_noticed_when_they_come_back() {
         |page| page.source = Source::Private(0, 0),
     ];
     for (i, wrong) in wrongs.iter().enumerate() {
-        for last in [Op::Untie { tie: 0 }, Op::UntieAll { space: 1 }, Op::DropSpace { space: 1 }] {
+        let ends = [
+            Op::Untie { tie: 0 },
+            Op::UntieAll { space: 1 },
+            Op::DropSpace { space: 1 },
+            Op::Park { tie: 0 },
+        ];
+        for last in ends {
             let tally = Tally::default();
             let mut world = scene(&tally, Access::ReadWrite);
             wrong(&mut world.oracle.spaces[1].ties[0].covered[1]);
             world.check_every_byte().expect("what is covered does not show");
             assert!(world.step(&last).is_err(), "wrong {i} is not noticed after {last:?}");
         }
+    }
+}
+
+#[test]
+fn a_wrong_parked_alias_is_noticed() {
+    let resume = Op::Resume { parked: 0, space: 0, at: 4, skew: Skew::None };
+    let wrongs: [Wrong; 4] = [
+        ("its private page went", |oracle| oracle.parked[0].pages[0].private = None),
+        ("another page of the same bytes", |oracle| {
+            oracle.parked[0].pages[1].source = Source::Private(object(oracle), 4);
+        }),
+        ("it is shared", |oracle| {
+            oracle.parked[0].pages[1].source = Source::Shared(object(oracle), 3);
+        }),
+        ("it may be read only", |oracle| oracle.parked[0].pages[1].prot = Prot::Read),
+    ];
+    for (name, wrong) in wrongs {
+        let tally = Tally::default();
+        let mut world = scene(&tally, Access::CopyOnWrite);
+        world.step(&Op::Park { tie: 0 }).expect("both sides agree");
+        assert_noticed(
+            &mut world,
+            &[
+                ("where it begins", |oracle| oracle.parked[0].asked.offset += oracle.unit),
+                ("its length", |oracle| oracle.parked[0].asked.len += oracle.unit),
+                ("what it may do", |oracle| oracle.parked[0].asked.access = Access::ReadOnly),
+                ("it is still tied", |oracle| {
+                    let pages = oracle.parked[0].pages.clone();
+                    oracle.spaces[1].pages[..2].copy_from_slice(&pages);
+                }),
+            ],
+        );
+        wrong(&mut world.oracle);
+        world.check_every_byte().expect("what is parked does not show");
+        assert!(world.step(&resume).is_err(), "not noticed: {name}");
     }
 }
 

@@ -30,6 +30,7 @@ use common::{
 use libc::{MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{
     Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions, TieSpec,
+    Window,
 };
 use seccomp::{Deny, When};
 
@@ -493,4 +494,127 @@ fn a_tie_made_writable_over_a_read_only_file_ends() {
     tie.untie().unwrap();
     assert_bytes(memory.start(), &pattern(1, memory.len()), "untied");
     assert_eq!(common::perms(memory.all()), ["r--s"; 4]);
+}
+
+// ------------------------------------------------------------------------------ discard
+
+/// Refused for whatever lay at the lower address: the reason changed with the place of the tie.
+#[test]
+fn a_discard_is_refused_for_the_tie_before_the_memory_around_it() {
+    let memory = Memory::shared(4);
+    let (space, region) = (memory.borrow(), region(1, 1));
+    for at in [0, 2] {
+        let tie = space.tie(at * page(), &region, .., Access::ReadOnly).unwrap();
+        let error = space.discard(..3 * page()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReadOnly, "a tie at page {at}: {error}");
+        let items = [pages(1..2), pages(at..at + 1)];
+        let error = space.discard_many(&items).unwrap_err();
+        assert_eq!((error.kind(), error.index()), (ErrorKind::ReadOnly, Some(1)), "{error}");
+        tie.untie().unwrap();
+    }
+}
+
+/// Where items overlapped, the part that was left of one ended on a huge page, which the item did not.
+#[test]
+fn an_item_that_begins_inside_a_huge_page_is_refused_beside_one_that_does_not() {
+    let huge = common::HUGE;
+    let region = match Region::builder().huge_pages(HugePages::Require(huge)).build(2 * huge) {
+        Ok(region) => region,
+        Err(error) => return common::skip(format!("ties of huge pages: {error}")),
+    };
+    region.write_at(huge, b"kept").unwrap();
+    let space = Space::reserve(2 * huge).unwrap();
+    let _tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
+    let error = space.discard_many(&[page()..2 * huge, 0..huge]).unwrap_err();
+    assert_eq!((error.kind(), error.index()), (ErrorKind::Misaligned, Some(0)), "{error}");
+    assert_eq!(&common::region_bytes(&region)[huge..huge + 4], b"kept");
+}
+
+// ------------------------------------------------------------------------------ parked aliases
+
+/// The alias came back with the protection of its access, and a guard page inside it was open.
+#[test]
+fn a_tie_that_cannot_be_parked_keeps_its_protections() {
+    let (space, region) = (Space::reserve(8 * page()).unwrap(), region(1, 4));
+    let tie = space.tie(0, &region, .., Access::CopyOnWrite).unwrap();
+    let addr = tie.as_ptr().expose_provenance();
+    let all = addr..addr + tie.len();
+    // Written apart, the first page and the third never become one mapping again.
+    space.protect(pages(1..2), Prot::None).unwrap();
+    poke(addr, 1);
+    poke(addr + 2 * page(), 3);
+    space.protect(pages(3..4), Prot::Read).unwrap();
+    let before = common::perms(all.clone());
+    let refused = match tie.park() {
+        // A kernel that joins them all the same has nothing to refuse.
+        Ok(_) => return common::skip("parking private pages apart: the kernel joins them"),
+        Err(refused) => refused,
+    };
+    assert_eq!(refused.error.kind(), ErrorKind::Unsupported, "{}", refused.error);
+    assert_eq!(common::perms(all), before);
+    assert_eq!([peek(addr), peek(addr + 2 * page())], [1, 3], "private pages");
+    refused.tie.untie().unwrap();
+}
+
+/// The same where what was covered cannot come back: its lock cannot be had again.
+#[test]
+fn a_tie_that_stays_over_locked_memory_keeps_its_protections() {
+    child::lives("a parked tie", || {
+        let Some((memory, bytes)) = locked_memory() else { return };
+        let (space, region) = (memory.borrow(), region(1, 4));
+        let tie = space.tie(0, &region, .., Access::ReadWrite).unwrap();
+        space.protect(pages(1..2), Prot::None).unwrap();
+        space.protect(pages(2..3), Prot::Read).unwrap();
+        if !may_lock_no_more() {
+            return;
+        }
+        let refused = tie.park().unwrap_err();
+        assert_eq!(refused.error.kind(), ErrorKind::Os, "{}", refused.error);
+        assert!(refused.tie.is_live());
+        assert_eq!(common::perms(memory.all()), ["rw-s", "---s", "r--s", "rw-s"]);
+        assert_bytes(memory.start(), &pattern(1, page()), "the alias");
+        drop(refused);
+        drop(space);
+        mprotect(memory.all(), PROT_READ);
+        assert_bytes(memory.start(), &bytes, "what was covered");
+    });
+}
+
+// ------------------------------------------------------------------------------ windows
+
+/// Private pages were set aside before the new ones came, and the region's bytes showed in between.
+#[test]
+fn a_reader_of_a_copy_on_write_window_sees_old_or_new() {
+    const OLD: u8 = 9;
+    let half = common::HUGE;
+    let region = Region::new(2 * half).unwrap();
+    for at in (0..2 * half).step_by(page()) {
+        region.write_at(at, &[if at < half { 1 } else { 2 }]).unwrap();
+    }
+    let space = Space::reserve(half).unwrap();
+    let start = space.as_ptr().expose_provenance();
+    let (reading, done) = (Barrier::new(2), AtomicBool::new(false));
+    for _ in 0..60 {
+        let mut window = Window::new(&space, 0, half, &region, Access::CopyOnWrite).unwrap();
+        (start..start + half).step_by(page()).for_each(|addr| poke(addr, OLD));
+        window.prepare(half..2 * half).unwrap();
+        done.store(false, Ordering::Relaxed);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                reading.wait();
+                while !done.load(Ordering::Relaxed) {
+                    for addr in (start..start + half).step_by(page()).take(64) {
+                        let seen = peek(addr);
+                        assert!(seen == OLD || seen == 2, "{seen} is neither old nor new");
+                    }
+                }
+            });
+            reading.wait();
+            // Time for a few rounds of the reader.
+            thread::sleep(std::time::Duration::from_millis(2));
+            window.show(half..2 * half).unwrap();
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+    }
 }

@@ -18,6 +18,7 @@
 #![allow(unsafe_code, non_camel_case_types, reason = "the C ABI")]
 
 mod error;
+mod loan;
 mod options;
 mod region;
 mod space;

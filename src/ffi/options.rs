@@ -216,7 +216,7 @@ unsafe fn read<T: SizeFirst>(options: *const T) -> Result<Option<T>, Failure> {
     Ok(Some(unsafe { value.assume_init() }))
 }
 
-fn flag(name: &'static str, value: i32) -> Result<bool, Failure> {
+pub(super) fn flag(name: &'static str, value: i32) -> Result<bool, Failure> {
     match value {
         0 => Ok(false),
         1 => Ok(true),

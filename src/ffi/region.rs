@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Pages that can be tied: a memory object and one host view of it that never moves. Made by
-/// pagetie_region_new, pagetie_region_from_fd and pagetie_region_open.
+/// pagetie_region_new, pagetie_region_from_fd, pagetie_region_open and pagetie_region_adopt.
 #[derive(Debug)]
 pub struct pagetie_region(pub(super) Region);
 
@@ -95,6 +95,41 @@ pub unsafe extern "C" fn pagetie_region_open(
         // SAFETY: not NULL, and NUL-terminated by the caller's promise.
         let path = unsafe { CStr::from_ptr(path) };
         let region = builder.open(OsStr::from_bytes(path.to_bytes()))?;
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { give(out, pagetie_region(region)) };
+        Ok(())
+    })
+}
+
+/// Makes a region of `len` bytes of memory that you have already: they are copied once, and from then on
+/// your own addresses show the region's pages, can be tied many times, and are pagetie_region_data. When
+/// the region is freed they stay mapped, and their bytes stay yours.
+///
+/// `addr` (private anonymous memory, mmap'd by you, that can be read and written) and `len` are multiples
+/// of the page size. Afterwards it is shared memory: a forked child sees what you write. All of it takes
+/// memory.
+///
+/// You promise: the pages are plain data of yours alone; nobody writes them during the call (that would be
+/// lost; readers see the same bytes throughout); until the region and its ties are gone nobody unmaps,
+/// moves, protects or frees these addresses; no pointer that the compiler may have cached goes into them
+/// across the call.
+///
+/// Fails as PAGETIE_NULL, PAGETIE_MISALIGNED, PAGETIE_EMPTY, PAGETIE_OUT_OF_RANGE, PAGETIE_NOT_MAPPED,
+/// PAGETIE_REFUSED_MEMORY (not private anonymous, or not read-write), PAGETIE_UNSUPPORTED (without /proc;
+/// locked in part), PAGETIE_OVERLAP (a live space, or pages that are lent), PAGETIE_LIMIT,
+/// PAGETIE_NO_MEMORY, PAGETIE_OS. On failure the memory is as it was. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagetie_region_adopt(
+    addr: *mut c_void,
+    len: usize,
+    out: *mut *mut pagetie_region,
+    error: *mut pagetie_error,
+) -> pagetie_status {
+    guard("pagetie_region_adopt", error, || {
+        output(addr, "addr")?;
+        let out = output(out, "out")?;
+        // SAFETY: the promises of `Region::adopt` are those of the header.
+        let region = unsafe { Region::adopt(addr.cast(), len) }?;
         // SAFETY: not NULL, so writable by the caller's promise.
         unsafe { give(out, pagetie_region(region)) };
         Ok(())

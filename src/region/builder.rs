@@ -219,7 +219,7 @@ impl RegionBuilder {
 
 /// What the kernel calls the object in its list of mappings. Asked there, since on some file systems
 /// (btrfs, overlayfs) fstat(2) names another device.
-fn identity(process: &Process, view: &View, stat: &Stat) -> Identity {
+pub(super) fn identity(process: &Process, view: &View, stat: &Stat) -> Identity {
     let mut identity = Identity { device: stat.device, inode: stat.inode };
     if let Some(maps) = process.maps() {
         let start = view.pages().start();

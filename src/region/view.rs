@@ -13,6 +13,8 @@ pub(super) struct View {
     pages: Pages,
     /// Set: not in a forked child, which must not unmap what it has there instead.
     hidden: Option<&'static Process>,
+    /// The addresses are the host's own, and stay mapped.
+    stays: bool,
 }
 
 // SAFETY: the pointer is the start of a mapping that belongs to no thread and stays until `Drop`;
@@ -60,7 +62,7 @@ impl View {
         }
         reservation.keep();
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));
-        let view = Self { start: start.ok_or(Errno::INVAL)?, pages, hidden };
+        let view = Self { start: start.ok_or(Errno::INVAL)?, pages, hidden, stays: false };
         if huge {
             // SAFETY: our own mapping. Advice only: a kernel without huge pages refuses it.
             let _ = unsafe { sys::advise(pages.start(), pages.len(), Advice::HugePage) };
@@ -70,6 +72,15 @@ impl View {
             unsafe { sys::advise(pages.start(), pages.len(), Advice::DontFork)? };
         }
         Ok(view)
+    }
+
+    /// The host's own addresses, at which the object was mapped.
+    ///
+    /// # Safety
+    /// They stay mapped like that as long as the view is there.
+    pub unsafe fn adopted(pages: Pages) -> Option<Self> {
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()))?;
+        Some(Self { start, pages, hidden: None, stays: true })
     }
 
     pub const fn as_ptr(&self) -> *mut u8 {
@@ -90,7 +101,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        if self.hidden.is_none_or(Process::is_current) {
+        if !self.stays && self.hidden.is_none_or(Process::is_current) {
             // SAFETY: mapped by `new`, and the region that lent references into it is gone.
             let _ = unsafe { sys::unmap(self.pages.start(), self.pages.len()) };
         }

@@ -43,17 +43,21 @@ pub(crate) unsafe fn move_aside(addr: usize, len: usize, near: usize) -> Result<
     unsafe { mremap(addr, len, len, flags, near) }
 }
 
-/// [`move_aside`] to a place of the caller's.
+/// Moves the pages of one private mapping over whatever is mapped at `to`, and leaves their old addresses
+/// mapped and empty: anonymous memory reads zeros there.
+///
+/// A failure can leave a hole at `to`, and nothing else: the kernel unmaps the destination first.
 ///
 /// # Safety
-/// As [`move_aside`]; `[to, to + len)` is the caller's own, and no reference into it lives.
+/// - As [`move_aside`] for `[from, from + len)`, which lies in one mapping.
+/// - The caller owns `[to, to + len)` or was lent it to be mapped over, and no reference into it lives.
 ///
 /// # References
-/// mremap(2) `MREMAP_DONTUNMAP`, `MREMAP_FIXED`.
-pub(crate) unsafe fn move_aside_to(addr: usize, len: usize, to: usize) -> Result<()> {
+/// mremap(2) `MREMAP_DONTUNMAP | MREMAP_FIXED`, Linux 5.7.
+pub(crate) unsafe fn move_over(from: usize, len: usize, to: usize) -> Result<()> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP | libc::MREMAP_FIXED;
     // SAFETY: the caller's promise is that of this function.
-    let at = unsafe { mremap(addr, len, len, flags, to)? };
+    let at = unsafe { mremap(from, len, len, flags, to)? };
     assert_eq!(at, to, "MREMAP_FIXED moved elsewhere");
     Ok(())
 }

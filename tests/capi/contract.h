@@ -86,6 +86,7 @@ typedef struct pagetie_tie_options {
 typedef struct pagetie_region pagetie_region;
 typedef struct pagetie_space pagetie_space;
 typedef struct pagetie_tie pagetie_tie;
+typedef struct pagetie_loan pagetie_loan;
 
 typedef struct pagetie_window pagetie_window;
 
@@ -128,6 +129,7 @@ extern "C" {
 pagetie_status pagetie_region_new(size_t len, const pagetie_region_options *options, pagetie_region **out, pagetie_error *error);
 pagetie_status pagetie_region_from_fd(int fd, const pagetie_region_options *options, pagetie_region **out, pagetie_error *error);
 pagetie_status pagetie_region_open(const char *path, const pagetie_region_options *options, pagetie_region **out, pagetie_error *error);
+pagetie_status pagetie_region_adopt(void *addr, size_t len, pagetie_region **out, pagetie_error *error);
 void           pagetie_region_free(pagetie_region *region);
 size_t         pagetie_region_len(const pagetie_region *region);
 size_t         pagetie_region_page_size(const pagetie_region *region);
@@ -182,6 +184,16 @@ void           pagetie_window_free(pagetie_window *window);
 size_t         pagetie_window_at(const pagetie_window *window);
 size_t         pagetie_window_len(const pagetie_window *window);
 size_t         pagetie_window_offset(const pagetie_window *window);
+
+pagetie_status pagetie_space_lend(const pagetie_space *space, size_t at, void *addr, size_t len, int32_t guarded, pagetie_loan **out,
+                                  pagetie_error *error);
+pagetie_status pagetie_loan_give_back(pagetie_loan *loan, pagetie_error *error);
+void           pagetie_loan_free(pagetie_loan *loan);
+size_t         pagetie_loan_at(const pagetie_loan *loan);
+size_t         pagetie_loan_len(const pagetie_loan *loan);
+void          *pagetie_loan_addr(const pagetie_loan *loan);
+void          *pagetie_loan_home(const pagetie_loan *loan);
+int32_t        pagetie_loan_is_live(const pagetie_loan *loan);
 
 const char *pagetie_status_name(pagetie_status status);
 size_t      pagetie_page_size(void);

@@ -8,6 +8,7 @@
 #include <utility>
 
 using pagetie::Error;
+using pagetie::Loan;
 using pagetie::Region;
 using pagetie::Space;
 using pagetie::Tie;
@@ -17,7 +18,7 @@ template <class T> constexpr bool owns() {
          std::is_nothrow_move_constructible_v<T> && std::is_nothrow_move_assignable_v<T> &&
          sizeof(T) == sizeof(void *);
 }
-static_assert(owns<Region>() && owns<Space>() && owns<Tie>(), "handles, moved and never copied");
+static_assert(owns<Region>() && owns<Space>() && owns<Tie>() && owns<Loan>(), "handles, moved and never copied");
 static_assert(std::is_nothrow_copy_constructible_v<Error>, "a copy of an exception must not throw");
 
 // Whether `call` throws an Error of this status; it is handed out whole.
@@ -189,6 +190,31 @@ static void ties_that_move() {
   CHECK(thrown(PAGETIE_EMPTY, [&] { space.discard_many({{0, page}, {page, 0}}); }).index == 1);
 }
 
+static void memory_of_the_host() {
+  unsigned char *memory = engine_memory(2);
+  poke(memory, 'h');
+  const Region region = Region::adopt(memory, page);
+  CHECK(region.data() == memory && peek(memory) == 'h');
+  thrown(PAGETIE_REFUSED_MEMORY, [&] { (void)Region::adopt(memory, page); });
+  const Space space = Space::reserve(2 * page);
+  Tie tie = space.tie(0, region, 0, page, PAGETIE_READ_WRITE_TIE, tie_options());
+  poke(tie.addr(), 'g');
+  CHECK(peek(memory) == 'g');
+
+  if (under("valgrind")) return left_out("loans", "valgrind does not know MREMAP_DONTUNMAP");
+  poke(memory + page, 'l');
+  Loan loan = space.lend(page, memory + page, page);
+  CHECK(loan.at() == page && loan.len() == page && loan.home() == memory + page && loan.is_live());
+  CHECK(peek(loan.addr()) == 'l' && peek(memory + page) == 0);
+  thrown(PAGETIE_OVERLAP, [&] { (void)space.lend(page, memory + page, page, true); });
+  loan.give_back();
+  CHECK(loan.get() == nullptr && !loan.is_live() && peek(memory + page) == 'l');
+  thrown(PAGETIE_NULL, [&] { loan.give_back(); });
+  // Its end gives it back too.
+  (void)space.lend(page, memory + page, page, true);
+  CHECK(peek(memory + page) == 'l');
+}
+
 int main() {
   begin();
   CHECK(pagetie::page_size() == page && pagetie::version() == pagetie_version());
@@ -197,5 +223,6 @@ int main() {
   spaces_and_ties();
   borrowed_memory();
   ties_that_move();
+  memory_of_the_host();
   return 0;
 }

@@ -39,7 +39,11 @@ static void flags(void) {
   pagetie_space *no_space = UNTOUCHED(pagetie_space);
   pagetie_tie *no_tie = UNTOUCHED(pagetie_tie);
   unsigned char *memory = engine_memory(1);
+  pagetie_loan *no_loan = UNTOUCHED(pagetie_loan);
   EACH_WRONG(i) {
+    EXPECT_THEN(PAGETIE_INVALID, pagetie_space_lend(space, page, memory, page, wrong[i], &no_loan, e),
+                CHECK(e->value == (size_t)(ptrdiff_t)wrong[i]));
+    CHECK(no_loan == UNTOUCHED(pagetie_loan));
 #define REGION_WITH(field)                                                                         \
   do {                                                                                             \
     pagetie_region_options options = PAGETIE_REGION_OPTIONS_INIT;                                  \

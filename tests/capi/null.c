@@ -12,6 +12,7 @@ int main(void) {
   pagetie_space *some_space = UNTOUCHED(pagetie_space);
   pagetie_tie *some_tie = UNTOUCHED(pagetie_tie);
   size_t count = 77;
+  pagetie_loan *some_loan = UNTOUCHED(pagetie_loan);
   unsigned char byte = 'b';
 
   /* Where NULL is an answer's lack, and refused. */
@@ -50,6 +51,12 @@ int main(void) {
   NULLS(pagetie_retie(tie, NULL, 0, e));
   NULLS(pagetie_untie(NULL, e));
   NULLS(pagetie_untie_all(NULL, e));
+  NULLS(pagetie_region_adopt(NULL, page, &some_region, e));
+  NULLS(pagetie_region_adopt(memory, page, NULL, e));
+  NULLS(pagetie_space_lend(NULL, page, memory, page, 0, &some_loan, e));
+  NULLS(pagetie_space_lend(space, page, NULL, page, 0, &some_loan, e));
+  NULLS(pagetie_space_lend(space, page, memory, page, 0, NULL, e));
+  NULLS(pagetie_loan_give_back(NULL, e));
 
   pagetie_tie_item items[2] = {{region, page, 0, page, PAGETIE_READ_ONLY_TIE, 0},
                                {region, 2 * page, page, page, PAGETIE_READ_ONLY_TIE, 0}};
@@ -63,6 +70,7 @@ int main(void) {
 
   /* Nothing came of it. */
   CHECK(some_region == UNTOUCHED(pagetie_region) && some_space == UNTOUCHED(pagetie_space));
+  CHECK(some_loan == UNTOUCHED(pagetie_loan));
   CHECK(some_tie == UNTOUCHED(pagetie_tie) && count == 77 && byte == 'b');
   CHECK(pagetie_tie_is_live(tie) == 1);
   OK(pagetie_space_ties(space, NULL, 0, 0, &count, e));
@@ -87,7 +95,12 @@ int main(void) {
   CHECK(pagetie_tie_at(NULL) == 0 && pagetie_tie_len(NULL) == 0 && pagetie_tie_offset(NULL) == 0);
   CHECK(pagetie_tie_addr(NULL) == NULL && pagetie_tie_is_live(NULL) == 0);
 
+  CHECK(pagetie_loan_at(NULL) == 0 && pagetie_loan_len(NULL) == 0);
+  CHECK(pagetie_loan_addr(NULL) == NULL && pagetie_loan_home(NULL) == NULL);
+  CHECK(pagetie_loan_is_live(NULL) == 0);
+
   pagetie_region_free(NULL);
+  pagetie_loan_free(NULL);
   pagetie_space_free(NULL);
   pagetie_space_leak(NULL);
   pagetie_tie_free(NULL);

@@ -48,6 +48,24 @@ impl World<'_> {
                 self.check_words(s, true)?;
             }
         }
+        let host = self.host.all.start;
+        for (number, page) in self.oracle.host.iter().enumerate() {
+            let start = host + number * self.unit;
+            common::mprotect(start..start + self.unit, libc::PROT_READ);
+            let bytes = common::read(start..start + self.unit);
+            compare_bytes(&self.oracle.shown(page), self.unit, &bytes)
+                .map_err(|differs| format!("the host's page {number}: {differs}"))?;
+        }
+        // Regions of them are gone: the bytes stay.
+        for (memory, object) in &self.adopted {
+            let pages = &self.oracle.objects[*object].pages;
+            let bytes = common::read(memory.all.clone());
+            for (number, (content, found)) in pages.iter().zip(bytes.chunks(self.unit)).enumerate()
+            {
+                compare_bytes(content, self.unit, found)
+                    .map_err(|differs| format!("adopted page {number}: {differs}"))?;
+            }
+        }
         for Backing { file, object } in &self.backings {
             self.check_file(file, *object)?;
         }
@@ -98,7 +116,46 @@ impl World<'_> {
                     .map_err(|differs| format!("region {r}: {differs}"))?;
             }
         }
+        self.check_host().map_err(|differs| format!("the host's memory: {differs}"))?;
+        for (id, loan) in &self.loans {
+            let live = self.oracle.loans.iter().find(|live| live.id == *id);
+            if loan.is_live() != live.is_some() {
+                return Err(format!("the handle {loan:?}: expected live: {}", live.is_some()));
+            }
+        }
+        self.check_moves()?;
         self.handles.iter().try_for_each(|handle| self.check_handle(handle))
+    }
+
+    fn host_lines(&self) -> Vec<common::Line> {
+        let start = self.host.all.start;
+        common::maps_in(start..start + self.oracle.host.len() * self.unit)
+    }
+
+    /// The host's own memory: /proc has its mappings.
+    fn check_host(&self) -> Result<(), Differs> {
+        let start = self.host.all.start;
+        // All of /proc is read for it.
+        let now = self.step % 4 == 0;
+        let lines = if now { self.host_lines() } else { Vec::new() };
+        for (number, page) in self.oracle.host.iter().enumerate() {
+            let addr = start + number * self.unit;
+            let line = lines.iter().find(|line| line.range.start <= addr && addr < line.range.end);
+            let perms = match page.prot {
+                Prot::ReadWrite => "rw-p",
+                Prot::Read => "r--p",
+                _ => "---p",
+            };
+            if now && !line.is_some_and(|line| line.perms == perms && line.inode == 0) {
+                return Err(format!("page {number} is {line:?}, expected {page:?}"));
+            }
+            let content = self.oracle.shown(page);
+            if page.prot != Prot::None && (self.eager || !content.is_zero()) {
+                compare_slots(&content, |slot| Ok(Some(peek(addr + slot_offset(self.unit, slot)))))
+                    .map_err(|differs| format!("page {number} ({page:?}): {differs}"))?;
+            }
+        }
+        Ok(())
     }
 
     fn check_ties(&self, s: usize, space: &Space) -> Result<(), Differs> {

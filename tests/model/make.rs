@@ -17,8 +17,21 @@ use std::ptr;
 /// Where a region's pages come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
-    Memory { pages: usize, max_pages: usize, how: MemoryMode },
-    File { path: PathBuf, object: ObjectId, how: FileMode, max_pages: usize },
+    Memory {
+        pages: usize,
+        max_pages: usize,
+        how: MemoryMode,
+    },
+    File {
+        path: PathBuf,
+        object: ObjectId,
+        how: FileMode,
+        max_pages: usize,
+    },
+    /// Memory that the host has already.
+    Adopted {
+        pages: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +72,7 @@ pub struct Place {
 /// Memory that an engine would own, with a page that nobody may touch on either side.
 #[derive(Debug)]
 pub struct Memory {
-    all: Range<usize>,
+    pub all: Range<usize>,
 }
 
 impl Drop for Memory {
@@ -100,15 +113,21 @@ impl<'t> World<'t> {
         let mut world = Self {
             oracle: Oracle::new(unit),
             handles: Vec::new(),
+            panes: Vec::new(),
+            parked: Vec::new(),
             places: Vec::new(),
             regions: Vec::new(),
             backings: Vec::new(),
+            host: Memory { all: 0..0 },
+            loans: Vec::new(),
+            adopted: Vec::new(),
             directory,
             unit,
             step: 0,
             eager,
             tally,
         };
+        world.add_host();
         match kind {
             Kind::Base => world.fill_base(),
             Kind::Huge => world.fill_huge(),
@@ -219,6 +238,51 @@ impl<'t> World<'t> {
         self.backings.len() - 1
     }
 
+    /// The host's own memory: a page in the middle that it may only read, one that is a guard, and one
+    /// behind that is not part of it.
+    fn add_host(&mut self) {
+        const PAGES: usize = 8;
+        let unit = self.unit;
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let start = common::map(0, (PAGES + 2) * unit, PROT_NONE, private, None);
+        self.host = Memory { all: start..start + (PAGES + 2) * unit };
+        common::mprotect(start..start + PAGES * unit, PROT_READ | PROT_WRITE);
+        self.oracle.host = vec![Page::zero(Prot::ReadWrite); PAGES];
+        for page in (0..PAGES).filter(|page| page % 3 != 2) {
+            let content = Content::new(unit, 0x40 + page as u8, unit);
+            let mut bytes = vec![0; unit];
+            content.write_to(&mut bytes);
+            common::write(start + page * unit, &bytes);
+            self.oracle.host[page].private = Some(content);
+        }
+        for (page, prot) in [(3, Prot::Read), (6, Prot::None)] {
+            let at = start + page * unit;
+            common::mprotect(at..at + unit, if prot == Prot::Read { PROT_READ } else { PROT_NONE });
+            self.oracle.host[page].prot = prot;
+        }
+    }
+
+    /// A region of memory that the host has written, but for each fourth page.
+    fn adopt(&mut self, pages: usize) -> (Region, ObjectId) {
+        let (unit, len) = (self.unit, pages * self.unit);
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let start = common::map(0, len, PROT_READ | PROT_WRITE, private, None);
+        let memory = Memory { all: start..start + len };
+        let written = |page: usize| if page % 4 == 3 { 0 } else { 0x50 + page as u8 };
+        let content: Vec<_> =
+            (0..pages).map(|page| Content::new(unit, written(page), unit)).collect();
+        for page in (0..pages).filter(|page| page % 4 != 3) {
+            common::write(start + page * unit, &vec![written(page); unit]);
+        }
+        // SAFETY: the memory is this case's own, stays mapped until after the region is gone, and no
+        // reference into it is ever made.
+        let region = unsafe { Region::adopt(ptr::with_exposed_provenance_mut(start), len) };
+        let region = region.expect("adopt the memory");
+        let object = self.add_object(content, len, Some(inode_of(&region)));
+        self.adopted.push((memory, object));
+        (region, object)
+    }
+
     fn add_memory(&mut self, pages: usize, max_pages: usize, how: MemoryMode) {
         self.add_region(Origin::Memory { pages, max_pages, how });
     }
@@ -253,6 +317,10 @@ impl<'t> World<'t> {
                     }
                 }
                 (region, object, max_len, true)
+            }
+            Origin::Adopted { pages } => {
+                let (region, object) = self.adopt(pages);
+                (region, object, pages * unit, true)
             }
             Origin::File { ref path, object, how, max_pages } => {
                 let max_len = self.oracle.objects[object].len.max(max_pages * unit);
@@ -338,6 +406,7 @@ impl<'t> World<'t> {
                 source: source(page),
                 private: None,
                 prot,
+                forbidden: None,
             }));
         }
         self.add_space(model, first_len, false);

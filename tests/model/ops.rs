@@ -88,6 +88,24 @@ pub enum Op {
         pages: usize,
         skew: Skew,
     },
+    /// Pages of the host's own memory into a space; `guarded`: their home faults meanwhile.
+    Lend {
+        space: usize,
+        at: usize,
+        home: usize,
+        pages: usize,
+        skew: Skew,
+        guarded: bool,
+    },
+    GiveBack {
+        loan: usize,
+        drop: bool,
+    },
+    /// Drops the handle, and makes a region of memory that the host has written in its place.
+    Adopt {
+        region: usize,
+        pages: usize,
+    },
     /// Drops the handle, whatever is tied, and makes a new region in its place.
     DropRegion {
         region: usize,
@@ -95,6 +113,44 @@ pub enum Op {
     /// Drops the space, whatever is tied, and makes or borrows it again.
     DropSpace {
         space: usize,
+    },
+    Park {
+        tie: usize,
+    },
+    Resume {
+        parked: usize,
+        space: usize,
+        at: usize,
+        skew: Skew,
+    },
+    DropParked {
+        parked: usize,
+    },
+    DiscardMany {
+        space: usize,
+        runs: Vec<Run>,
+    },
+    Collapse {
+        region: usize,
+    },
+    /// As the tie says, from the region's start on.
+    Window {
+        space: usize,
+        tie: TieArgs,
+    },
+    Show {
+        window: usize,
+        bytes: Bytes,
+    },
+    Prepare {
+        window: usize,
+        bytes: Bytes,
+    },
+    UntieWindow {
+        window: usize,
+    },
+    DropWindow {
+        window: usize,
     },
 }
 
@@ -118,8 +174,21 @@ impl Op {
             Op::OwnerProtect { .. } => "owner protect",
             Op::GrowRegion { .. } => "grow region",
             Op::GrowSpace { .. } => "grow space",
+            Op::Lend { .. } => "lend",
+            Op::GiveBack { .. } => "give back",
+            Op::Adopt { .. } => "adopt",
             Op::DropRegion { .. } => "drop region",
             Op::DropSpace { .. } => "drop space",
+            Op::Park { .. } => "park",
+            Op::Resume { .. } => "resume",
+            Op::DropParked { .. } => "drop parked",
+            Op::DiscardMany { .. } => "discard_many",
+            Op::Collapse { .. } => "collapse",
+            Op::Window { .. } => "window",
+            Op::Show { .. } => "show",
+            Op::Prepare { .. } => "prepare",
+            Op::UntieWindow { .. } => "untie window",
+            Op::DropWindow { .. } => "drop window",
         }
     }
 
@@ -133,7 +202,11 @@ impl Op {
             | Op::GuestWrite { space, .. }
             | Op::OwnerProtect { space, .. }
             | Op::GrowSpace { space, .. }
-            | Op::DropSpace { space } => Some(space),
+            | Op::Lend { space, .. }
+            | Op::DropSpace { space }
+            | Op::Resume { space, .. }
+            | Op::DiscardMany { space, .. }
+            | Op::Window { space, .. } => Some(space),
             _ => None,
         }
     }
@@ -183,6 +256,24 @@ impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.at, self.at + self.pages)?;
         if self.skew == Skew::None { Ok(()) } else { write!(f, " skew {:?}", self.skew) }
+    }
+}
+
+/// Bytes of a region, of any alignment: lengths are counted in parts of a page.
+#[derive(Clone)]
+pub struct Bytes {
+    pub page: usize,
+    pub from: usize,
+    pub parts: usize,
+}
+
+impl Bytes {
+    pub const PARTS: usize = 1000;
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} parts of a page from {}.{:03}", self.parts, self.page, self.from)
     }
 }
 
@@ -338,9 +429,59 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(region, pages, skew)| Op::GrowRegion { region, pages, skew }),
         2 => (space(), 6..=14usize, skew())
             .prop_map(|(space, pages, skew)| Op::GrowSpace { space, pages, skew }),
+        6 => ((space(), page()), 0..9usize, pages(), skew(), any::<bool>())
+            .prop_map(|((space, at), home, pages, skew, guarded)| {
+                Op::Lend { space, at, home, pages, skew, guarded }
+            }),
+        4 => (index(), any::<bool>()).prop_map(|(loan, drop)| Op::GiveBack { loan, drop }),
+        1 => (region(), 1..=6usize).prop_map(|(region, pages)| Op::Adopt { region, pages }),
         1 => region().prop_map(|region| Op::DropRegion { region }),
         1 => space().prop_map(|space| Op::DropSpace { space }),
+        10 => parked_op(),
+        13 => window_op(),
+        4 => (space(), runs()).prop_map(|(space, runs)| Op::DiscardMany { space, runs }),
+        1 => region().prop_map(|region| Op::Collapse { region }),
     ]
+}
+
+fn parked_op() -> impl Strategy<Value = Op> {
+    let place_skew =
+        prop_oneof![16 => Just(Skew::None), 1 => Just(Skew::At), 1 => Just(Skew::FarAt)];
+    prop_oneof![
+        10 => index().prop_map(|tie| Op::Park { tie }),
+        10 => (index(), space(), page(), place_skew)
+            .prop_map(|(parked, space, at, skew)| Op::Resume { parked, space, at, skew }),
+        1 => index().prop_map(|parked| Op::DropParked { parked }),
+    ]
+}
+
+fn window_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (space(), tie_args()).prop_map(|(space, tie)| Op::Window { space, tie }),
+        14 => (index(), bytes()).prop_map(|(window, bytes)| Op::Show { window, bytes }),
+        6 => (index(), bytes()).prop_map(|(window, bytes)| Op::Prepare { window, bytes }),
+        1 => index().prop_map(|window| Op::UntieWindow { window }),
+        1 => index().prop_map(|window| Op::DropWindow { window }),
+    ]
+}
+
+/// Often whole pages, which are what begins or ends where something else does.
+fn bytes() -> impl Strategy<Value = Bytes> {
+    let from = prop_oneof![1 => Just(0), 2 => 0..Bytes::PARTS];
+    let parts = prop_oneof![
+        6 => 1..=Bytes::PARTS,
+        2 => (1..=2usize).prop_map(|pages| pages * Bytes::PARTS),
+        3 => 1..=4 * Bytes::PARTS,
+        1 => Just(0),
+    ];
+    (offset(), from, parts).prop_map(|(page, from, parts)| Bytes { page, from, parts })
+}
+
+/// Short and mostly right, since one wrong item refuses the list; in any order.
+fn runs() -> impl Strategy<Value = Vec<Run>> {
+    let right = (0..8usize, 1..=2usize);
+    let right = right.prop_map(|(at, pages)| Run { at, pages, skew: Skew::None });
+    prop::collection::vec(prop_oneof![12 => right, 1 => run()], 0..=4)
 }
 
 /// As many as the world of base pages has.

@@ -7,6 +7,7 @@
 //!
 //! A verb that has to be refused answers a [`Refusal`] and has changed nothing.
 
+use super::moves::Aside;
 use pagetie::{Access, Covered, ErrorKind, Prefault, Prot};
 use std::ops::Range;
 
@@ -98,11 +99,13 @@ pub struct Page {
     /// What was written, for any source but [`Source::Shared`].
     pub private: Option<Content>,
     pub prot: Prot,
+    /// What `protect` left it with, where that is not everything: so it is again after a growth.
+    pub forbidden: Option<Prot>,
 }
 
 impl Page {
     pub fn zero(prot: Prot) -> Self {
-        Self { source: Source::Zero, private: None, prot }
+        Self { source: Source::Zero, private: None, prot, forbidden: None }
     }
 }
 
@@ -131,11 +134,37 @@ pub struct Tie {
     pub prefault: Prefault,
     /// What untying brings back, page by page.
     pub covered: Vec<Page>,
+    /// As it was made.
+    pub asked: Asked,
 }
 
 impl Tie {
     pub fn range(&self) -> Range<usize> {
         self.at..self.at + self.covered.len()
+    }
+}
+
+/// Pages of the host that a space shows.
+#[derive(Clone, Debug)]
+pub struct Loan {
+    pub id: TieId,
+    pub space: usize,
+    /// Pages of the space, and of the host's memory.
+    pub at: usize,
+    pub home: usize,
+    /// What the host's pages allowed.
+    pub prots: Vec<Prot>,
+    /// What giving them back brings back, page by page.
+    pub covered: Vec<Page>,
+}
+
+impl Loan {
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.at + self.covered.len()
+    }
+
+    pub fn homes(&self) -> Range<usize> {
+        self.home..self.home + self.covered.len()
     }
 }
 
@@ -178,12 +207,12 @@ impl From<ErrorKind> for Refusal {
     }
 }
 
-fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
+pub fn refuse_if(wrong: bool, kind: ErrorKind) -> Result<(), Refusal> {
     if wrong { Err(kind.into()) } else { Ok(()) }
 }
 
 /// The protection that a tie of this access has at first, and may not exceed.
-fn allowed(access: Access) -> Prot {
+pub fn allowed(access: Access) -> Prot {
     if access == Access::ReadOnly { Prot::Read } else { Prot::ReadWrite }
 }
 
@@ -198,6 +227,10 @@ pub struct Oracle {
     pub objects: Vec<Object>,
     pub regions: Vec<Region>,
     pub spaces: Vec<Space>,
+    /// The host's own memory, and what of it is lent.
+    pub host: Vec<Page>,
+    pub loans: Vec<Loan>,
+    pub parked: Vec<Aside>,
     next_tie: TieId,
 }
 
@@ -246,7 +279,8 @@ impl Oracle {
             places.push(place.map_err(|refusal| Refusal { items: vec![index], ..refusal })?);
         }
         for (index, place) in places.iter().enumerate() {
-            let live = self.spaces[s].ties.iter().map(Tie::range);
+            let ties = self.spaces[s].ties.iter().map(Tie::range);
+            let live = ties.chain(self.loans_of(s).map(Loan::range));
             let met = live.filter(|live| overlaps(live, place));
             let met: Vec<_> = met.map(|live| self.bytes(live)).collect();
             if !met.is_empty() {
@@ -333,7 +367,7 @@ impl Oracle {
         let mut covered = self.spaces[s].pages[place.clone()].to_vec();
         if asked.covered == Covered::Discard {
             for page in &mut covered {
-                *page = Page::zero(page.prot);
+                *page = Page { forbidden: page.forbidden, ..Page::zero(page.prot) };
             }
         }
         for (i, page) in place.clone().enumerate() {
@@ -343,7 +377,8 @@ impl Oracle {
         let id = self.next_tie;
         self.next_tie += 1;
         let Asked { region, access, prefault, .. } = *asked;
-        let tie = Tie { id, at: place.start, region, offset, access, prefault, covered };
+        let (at, asked) = (place.start, asked.clone());
+        let tie = Tie { id, at, region, offset, access, prefault, covered, asked };
         self.spaces[s].ties.push(tie);
         id
     }
@@ -355,7 +390,7 @@ impl Oracle {
             Access::ReadWrite => Source::Shared(object, page),
             _ => Source::Private(object, page),
         };
-        let follows = Page { source, private: None, prot: allowed(access) };
+        let follows = Page { source, private: None, prot: allowed(access), forbidden: None };
         match prefault {
             Prefault::Copy => Page { private: Some(self.shown(&follows)), ..follows },
             _ => follows,
@@ -398,7 +433,8 @@ impl Oracle {
             // A protection that somebody changed since is the one that holds.
             let changed = now.prot != allowed(tie.access);
             let prot = if changed { now.prot } else { covered.prot };
-            *now = Page { prot, ..covered };
+            let forbidden = now.forbidden.filter(|&prot| prot != allowed(tie.access));
+            *now = Page { prot, forbidden: forbidden.or(covered.forbidden), ..covered };
         }
     }
 
@@ -406,6 +442,8 @@ impl Oracle {
         while let Some(id) = self.spaces[s].ties.last().map(|tie| tie.id) {
             self.untie(id);
         }
+        let loans: Vec<_> = self.loans_of(s).map(|loan| loan.id).collect();
+        loans.into_iter().for_each(|id| self.give_back(id));
     }
 
     /// Forgets a tie; its pages stay as if they had always been there.
@@ -419,7 +457,104 @@ impl Oracle {
         Some((s, self.spaces[s].ties.remove(index)))
     }
 
+    // ------------------------------------------------------------------- lend and give back
+
+    fn loans_of(&self, s: usize) -> impl Iterator<Item = &Loan> {
+        self.loans.iter().filter(move |loan| loan.space == s)
+    }
+
+    fn is_lent_read_only(&self, s: usize, page: usize) -> bool {
+        let mut loans = self.loans_of(s).filter(|loan| loan.range().contains(&page));
+        loans.any(|loan| loan.prots[page - loan.at] == Prot::Read)
+    }
+
+    /// `at` and `home` in bytes of the space and of the host's memory, which begins at `host`.
+    pub fn lend(
+        &mut self,
+        s: usize,
+        (at, home, len): (usize, usize, usize),
+        host: usize,
+        guarded: bool,
+    ) -> Result<TieId, Refusal> {
+        let misaligned = [at, home, len].iter().any(|n| n % self.unit != 0);
+        refuse_if(misaligned, ErrorKind::Misaligned)?;
+        refuse_if(len == 0, ErrorKind::Empty)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.spaces[s].len * self.unit);
+        let place = at / self.unit..end.ok_or(ErrorKind::OutOfRange)? / self.unit;
+        let homes = home / self.unit..(home + len) / self.unit;
+        let overlap = |met: Vec<Range<usize>>| match met.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal { kind: ErrorKind::Overlap, items: Vec::new(), met }),
+        };
+        let ties = self.spaces[s].ties.iter().map(Tie::range);
+        let live = ties.chain(self.loans_of(s).map(Loan::range));
+        let met = live.filter(|live| overlaps(live, &place));
+        overlap(met.map(|live| self.bytes(live)).collect())?;
+        // Past its end is the page that nobody may touch.
+        let readable =
+            |page| self.host.get(page).is_some_and(|page: &Page| page.prot != Prot::None);
+        refuse_if(!homes.clone().all(readable), ErrorKind::RefusedMemory)?;
+        // Homes side by side of one space are one range.
+        let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+        for page in 0..self.host.len() {
+            let lent = self.loans.iter().find(|loan| loan.homes().contains(&page));
+            match (lent, runs.last_mut()) {
+                (Some(loan), Some((of, run))) if *of == loan.space && run.end == page => {
+                    run.end = page + 1;
+                }
+                (Some(loan), _) => runs.push((loan.space, page..page + 1)),
+                (None, _) => {}
+            }
+        }
+        let met = runs.into_iter().map(|(_, run)| run).filter(|run| overlaps(run, &homes));
+        let addresses = |run| {
+            let bytes = self.bytes(run);
+            host + bytes.start..host + bytes.end
+        };
+        overlap(met.map(addresses).collect())?;
+
+        let covered = self.spaces[s].pages[place.clone()].to_vec();
+        let prots = self.host[homes.clone()].iter().map(|page| page.prot).collect();
+        for (page, home) in place.clone().zip(homes.clone()) {
+            let vacated = if guarded { Prot::None } else { self.host[home].prot };
+            let lent = std::mem::replace(&mut self.host[home], Page::zero(vacated));
+            self.spaces[s].pages[page] = Page { forbidden: None, ..lent };
+        }
+        let id = self.next_tie;
+        self.next_tie += 1;
+        let (at, home) = (place.start, homes.start);
+        self.loans.push(Loan { id, space: s, at, home, prots, covered });
+        Ok(id)
+    }
+
+    /// Ends a loan; one that was ended before is left alone.
+    pub fn give_back(&mut self, id: TieId) {
+        let Some(index) = self.loans.iter().position(|loan| loan.id == id) else { return };
+        let Loan { space, at, home, prots, covered, .. } = self.loans.remove(index);
+        for (i, (lent, covered)) in prots.into_iter().zip(covered).enumerate() {
+            let now = self.spaces[space].pages[at + i];
+            let prot = if now.prot == lent { covered.prot } else { now.prot };
+            let forbidden = now.forbidden;
+            self.spaces[space].pages[at + i] = Page { prot, forbidden, ..covered };
+            self.host[home + i] = Page { prot: lent, forbidden: None, ..now };
+        }
+    }
+
     // ----------------------------------------------------------------- protect and discard
+
+    /// The end of a byte range of a space, as far as its numbers tell.
+    pub fn check_numbers(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<usize, Refusal> {
+        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
+        refuse_if(len == 0, ErrorKind::Empty)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.spaces[s].len * self.unit);
+        end.ok_or(ErrorKind::OutOfRange.into())
+    }
 
     /// The pages of a byte range of a space. A tie of huge pages is taken by huge pages only.
     fn check_range(
@@ -429,11 +564,7 @@ impl Oracle {
         len: usize,
         base: usize,
     ) -> Result<Range<usize>, Refusal> {
-        let space = &self.spaces[s];
-        refuse_if(at % base != 0 || len % base != 0, ErrorKind::Misaligned)?;
-        refuse_if(len == 0, ErrorKind::Empty)?;
-        let end = at.checked_add(len).filter(|&end| end <= space.len * self.unit);
-        let end = end.ok_or(ErrorKind::OutOfRange)?;
+        let end = self.check_numbers(s, at, len, base)?;
         let cut = |n: usize| {
             let tie = self.tied(s, n / self.unit);
             n % self.unit != 0 && tie.is_some_and(|tie| self.regions[tie.region].huge)
@@ -451,9 +582,15 @@ impl Oracle {
         prot: Prot,
     ) -> Result<(), Refusal> {
         let pages = self.check_range(s, at, len, base)?;
-        let read_only = |page| self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly);
+        let read_only = |page| {
+            self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly)
+                || self.is_lent_read_only(s, page)
+        };
         let beyond = prot == Prot::ReadWrite && pages.clone().any(read_only);
         refuse_if(beyond, ErrorKind::ReadOnly)?;
+        for page in &mut self.spaces[s].pages[pages.clone()] {
+            page.forbidden = (prot != Prot::ReadWrite).then_some(prot);
+        }
         self.protect_behind(s, pages, prot);
         Ok(())
     }
@@ -465,10 +602,18 @@ impl Oracle {
         }
     }
 
-    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+    /// The pages that would be discarded.
+    pub fn check_discard(
+        &self,
+        s: usize,
+        at: usize,
+        len: usize,
+        base: usize,
+    ) -> Result<Range<usize>, Refusal> {
         let pages = self.check_range(s, at, len, base)?;
         let mut unsupported = false;
         for page in pages.clone() {
+            refuse_if(self.is_lent_read_only(s, page), ErrorKind::ReadOnly)?;
             match self.tied(s, page).map(|tie| (tie.access, tie.region)) {
                 Some((Access::ReadOnly, _)) => return Err(ErrorKind::ReadOnly.into()),
                 Some((Access::ReadWrite, region)) => unsupported |= !self.regions[region].discards,
@@ -479,7 +624,11 @@ impl Oracle {
             }
         }
         refuse_if(unsupported, ErrorKind::Unsupported)?;
-        for page in pages {
+        Ok(pages)
+    }
+
+    pub fn discard(&mut self, s: usize, at: usize, len: usize, base: usize) -> Result<(), Refusal> {
+        for page in self.check_discard(s, at, len, base)? {
             match self.spaces[s].pages[page].source {
                 Source::Shared(object, at) => self.objects[object].pages[at] = Content::ZERO,
                 Source::Zero | Source::Private(..) => self.spaces[s].pages[page].private = None,
@@ -574,6 +723,17 @@ impl Oracle {
         refuse_if(elsewhere, ErrorKind::Changed)?;
         refuse_if(len < space.len * self.unit, ErrorKind::OutOfRange)?;
         space.len = len / self.unit;
+        let level =
+            |prot| [Prot::None, Prot::Read, Prot::ReadWrite].iter().position(|&p| p == prot);
+        for page in 0..self.spaces[s].pages.len() {
+            let read_only = self.tied(s, page).is_some_and(|tie| tie.access == Access::ReadOnly);
+            let now = &mut self.spaces[s].pages[page];
+            if let Some(wanted) = now.forbidden.or(read_only.then_some(Prot::Read)) {
+                if level(now.prot) > level(wanted) {
+                    now.prot = wanted;
+                }
+            }
+        }
         Ok(())
     }
 }

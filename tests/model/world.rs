@@ -4,12 +4,13 @@
 //! refused it for the same reason. After each, everything is compared (`check`).
 
 use super::check::{agree, peek};
-use super::make::{Backing, Pages, Place};
+use super::make::{Backing, Memory, Origin, Pages, Place};
+use super::moves::Pane;
 use super::ops::{Op, Run, Skew, TieArgs, Writer};
-use super::oracle::{Asked, Oracle, Page, RegionId, SLOTS, Source, TieId, slot_offset};
+use super::oracle::{Asked, ObjectId, Oracle, Page, RegionId, SLOTS, Source, TieId, slot_offset};
 use crate::common;
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
-use pagetie::{ErrorKind, Prot, Region, Space, Tie, TieOptions, TieSpec};
+use pagetie::{ErrorKind, Loan, Parked, Prot, Region, Space, Tie, TieOptions, TieSpec};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -32,7 +33,7 @@ impl Tally {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
+pub enum Outcome {
     Done,
     #[allow(dead_code, reason = "counted by its text")]
     Refused(ErrorKind),
@@ -62,9 +63,17 @@ pub struct Handle {
 pub struct World<'t> {
     pub oracle: Oracle,
     pub handles: Vec<Handle>,
+    pub panes: Vec<Pane>,
+    /// Each is the oracle's of the same number.
+    pub parked: Vec<Parked>,
     pub places: Vec<Place>,
     pub regions: Vec<Pages>,
     pub backings: Vec<Backing>,
+    pub loans: Vec<(TieId, Loan)>,
+    /// The host's own memory, with a page behind that nobody may touch.
+    pub host: Memory,
+    /// Memory that became a region, and stays when the region goes.
+    pub adopted: Vec<(Memory, ObjectId)>,
     pub directory: tempfile::TempDir,
     pub unit: usize,
     pub step: u64,
@@ -276,10 +285,63 @@ impl World<'_> {
                 let expected = self.oracle.grow_space(s, len, elsewhere);
                 Ok(outcome_of(&agree(expected, found)?))
             }
+            Op::Lend { space, at, home, pages, skew, guarded } => {
+                let s = space % self.places.len();
+                let (mut at, mut home, mut len) = (self.page(at) * unit, home * unit, pages * unit);
+                match skew {
+                    Skew::None | Skew::FarOffset => {}
+                    Skew::At => at += 1,
+                    Skew::Offset => home += 1,
+                    Skew::Len => len += 1,
+                    Skew::AtAndLen => (at, len) = (at + 1, len + 1),
+                    Skew::FarAt => at = 1 << 62,
+                }
+                // Past its end and its guard may be anything.
+                if home + len > self.host.all.len() {
+                    return Ok(Outcome::Idle);
+                }
+                let start = self.host.all.start;
+                let addr = ptr::with_exposed_provenance_mut(start + home);
+                // SAFETY: the case's own memory, of which no reference is ever made; nobody else accesses it.
+                let found = unsafe {
+                    match guarded {
+                        true => self.space(s).lend_guarded(at, addr, len),
+                        false => self.space(s).lend(at, addr, len),
+                    }
+                };
+                let expected = self.oracle.lend(s, (at, home, len), start, guarded);
+                let outcome = agree(expected, found)?;
+                Ok(match outcome {
+                    Ok(both) => {
+                        self.loans.push(both);
+                        Outcome::Done
+                    }
+                    Err(kind) => Outcome::Refused(kind),
+                })
+            }
+            Op::GiveBack { loan, drop } => {
+                if self.loans.is_empty() {
+                    return Ok(Outcome::Idle);
+                }
+                self.give_back(loan % self.loans.len(), drop)?;
+                Ok(Outcome::Done)
+            }
+            Op::Adopt { region, pages } => {
+                let r = region % self.regions.len();
+                if self.oracle.regions[self.regions[r].id].huge {
+                    return Ok(Outcome::Idle);
+                }
+                self.regions[r].region = None;
+                let origin = Origin::Adopted { pages };
+                let (id, region) = self.make_region(&origin);
+                self.regions[r] = Pages { origin, id, region: Some(region) };
+                Ok(Outcome::Done)
+            }
             Op::DropRegion { region } => {
                 let r = region % self.regions.len();
                 let Pages { origin, id, .. } = self.regions[r].clone();
-                let kept = self.handles.iter().any(|handle| handle.region == id);
+                let kept =
+                    self.handles.iter().any(|handle| handle.region == id) || self.is_kept_aside(id);
                 // The pool of huge pages need not hold a second region while ties keep the first.
                 if kept && self.oracle.regions[id].huge {
                     return Ok(Outcome::Idle);
@@ -304,10 +366,20 @@ impl World<'_> {
                 }
                 Ok(Outcome::Done)
             }
+            Op::Park { tie } => self.park(tie),
+            Op::Resume { parked, space, at, skew } => self.resume(parked, space, at, skew),
+            Op::DropParked { parked } => Ok(self.drop_parked(parked)),
+            Op::DiscardMany { space, ref runs } => self.discard_many(space, runs),
+            Op::Collapse { region } => self.collapse(region),
+            Op::Window { space, ref tie } => self.window(space, tie),
+            Op::Show { window, ref bytes } => self.show(window, bytes),
+            Op::Prepare { window, ref bytes } => self.prepare(window, bytes),
+            Op::UntieWindow { window } => self.untie_window(window),
+            Op::DropWindow { window } => Ok(self.drop_window(window)),
         }
     }
 
-    fn enter<T>(
+    pub fn enter<T>(
         &mut self,
         outcome: Result<T, ErrorKind>,
         pairs: impl FnOnce(T) -> Vec<(TieId, Tie)>,
@@ -325,20 +397,20 @@ impl World<'_> {
     }
 
     /// A page number as drawn, in a world with fewer pages.
-    fn page(&self, drawn: usize) -> usize {
+    pub fn page(&self, drawn: usize) -> usize {
         if self.unit == common::page() { drawn } else { drawn % 7 }
     }
 
-    fn offset(&self, drawn: usize) -> usize {
+    pub fn offset(&self, drawn: usize) -> usize {
         if self.unit == common::page() { drawn } else { drawn % 4 }
     }
 
-    fn space(&self, s: usize) -> &Space {
+    pub fn space(&self, s: usize) -> &Space {
         self.places[s].space.as_ref().expect("spaces are there until the end")
     }
 
     /// The handle of a region that is open now.
-    fn region_of(&self, id: RegionId) -> Region {
+    pub fn region_of(&self, id: RegionId) -> Region {
         let pages = self.regions.iter().find(|pages| pages.id == id);
         let region = pages.and_then(|pages| pages.region.as_ref());
         region.expect("regions are there until the end").clone()
@@ -357,16 +429,16 @@ impl World<'_> {
         }
     }
 
-    fn handle(&self, drawn: usize) -> Option<usize> {
+    pub fn handle(&self, drawn: usize) -> Option<usize> {
         if self.handles.is_empty() { None } else { Some(drawn % self.handles.len()) }
     }
 
     /// Enough to be off a page: of huge pages, a page of the system.
-    fn skew(&self, region: RegionId) -> usize {
+    pub fn skew(&self, region: RegionId) -> usize {
         if self.oracle.regions[region].huge { common::page() } else { 1 }
     }
 
-    fn asked(&self, tie: &TieArgs) -> Asked {
+    pub fn asked(&self, tie: &TieArgs) -> Asked {
         let region = self.regions[tie.region % self.regions.len()].id;
         let (unit, skew) = (self.unit, self.skew(region));
         let mut asked = Asked {
@@ -400,7 +472,7 @@ impl World<'_> {
         asked
     }
 
-    fn run_in_space(&self, s: usize, run: &Run) -> (usize, usize) {
+    pub fn run_in_space(&self, s: usize, run: &Run) -> (usize, usize) {
         let at = self.page(run.at);
         let huge = |page| {
             let tie = self.oracle.tied(s, page);
@@ -451,6 +523,18 @@ impl World<'_> {
         self.oracle.protect_behind(s, pages, prot);
     }
 
+    fn give_back(&mut self, i: usize, drops: bool) -> Result<(), Differs> {
+        let (id, loan) = self.loans.remove(i);
+        match drops {
+            true => drop(loan),
+            false => {
+                loan.give_back().map_err(|error| format!("giving back was refused: {error}"))?;
+            }
+        }
+        self.oracle.give_back(id);
+        Ok(())
+    }
+
     fn drop_tie(&mut self, i: usize) {
         let Handle { id, tie, .. } = self.handles.remove(i);
         drop(tie);
@@ -461,6 +545,7 @@ impl World<'_> {
     fn drop_space(&mut self, s: usize) -> Result<(), Differs> {
         self.places[s].space = None;
         self.oracle.untie_all(s);
+        self.oracle.spaces[s].pages.iter_mut().for_each(|page| page.forbidden = None);
         self.check_memory(s)
     }
 
@@ -470,6 +555,9 @@ impl World<'_> {
     pub fn finish(mut self, drops: u32) -> Result<(), Differs> {
         enum Last {
             Tie(usize),
+            Loan(usize),
+            Window(usize),
+            Parked(usize),
             Region(usize),
             Space(usize),
         }
@@ -477,18 +565,27 @@ impl World<'_> {
         loop {
             let present = |i: usize, is: bool| is.then_some(i);
             let ties = (0..self.handles.len()).map(Last::Tie);
+            let loans = (0..self.loans.len()).map(Last::Loan);
             let regions = self.regions.iter().enumerate();
             let regions = regions.filter_map(|(i, one)| present(i, one.region.is_some()));
             let spaces = self.places.iter().enumerate();
             let spaces = spaces.filter_map(|(i, one)| present(i, one.space.is_some()));
-            let mut left: Vec<_> =
-                ties.chain(regions.map(Last::Region)).chain(spaces.map(Last::Space)).collect();
+            let mut left: Vec<_> = ties
+                .chain(loans)
+                .chain(regions.map(Last::Region))
+                .chain(spaces.map(Last::Space))
+                .collect();
+            left.extend((0..self.panes.len()).map(Last::Window));
+            left.extend((0..self.parked.len()).map(Last::Parked));
             if left.is_empty() {
                 break;
             }
             random = random.wrapping_mul(1_664_525).wrapping_add(drops);
             match left.swap_remove((random >> 16) as usize % left.len()) {
                 Last::Tie(i) => self.drop_tie(i),
+                Last::Loan(i) => self.give_back(i, true)?,
+                Last::Window(i) => drop(self.drop_window(i)),
+                Last::Parked(i) => drop(self.drop_parked(i)),
                 Last::Region(i) => self.regions[i].region = None,
                 Last::Space(i) => self.drop_space(i)?,
             }
@@ -499,7 +596,7 @@ impl World<'_> {
     }
 }
 
-fn options(asked: &Asked) -> TieOptions {
+pub fn options(asked: &Asked) -> TieOptions {
     TieOptions::new(asked.access)
         .covered(asked.covered)
         .prefault(asked.prefault)
@@ -521,7 +618,7 @@ fn skew_run(bytes: &mut (usize, usize), skew: Skew) {
     }
 }
 
-fn outcome_of<T>(outcome: &Result<T, ErrorKind>) -> Outcome {
+pub fn outcome_of<T>(outcome: &Result<T, ErrorKind>) -> Outcome {
     match outcome {
         Ok(_) => Outcome::Done,
         Err(kind) => Outcome::Refused(*kind),
