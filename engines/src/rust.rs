@@ -28,23 +28,23 @@ mod wasmer;
 /// What `engine` answers to `list`, `version` or the name of a case. `None`: no such engine or case.
 pub fn answer(engine: &str, asked: &str) -> Option<String> {
     match engine {
-        "wasmtime" => of::<wasmtime::Wasmtime>("wasmtime", asked),
-        "wasmtime-moving" => of::<wasmtime::Moving>("wasmtime", asked),
-        "wasmtime-reserved" => of::<wasmtime_reserved::Wasmtime>("wasmtime", asked),
-        "wasmtime-pool" => of::<wasmtime_pool::Pool>("wasmtime", asked),
-        "wasmtime-keep-resident" => of::<wasmtime_pool::KeepResident>("wasmtime", asked),
-        "wasmtime-pagemap-scan" => of::<wasmtime_pool::PagemapScan>("wasmtime", asked),
+        "wasmtime" => of::<wasmtime::Wasmtime>("Wasmtime", asked),
+        "wasmtime-moving" => of::<wasmtime::Moving>("Wasmtime", asked),
+        "wasmtime-reserved" => of::<wasmtime_reserved::Wasmtime>("Wasmtime", asked),
+        "wasmtime-pool" => of::<wasmtime_pool::Pool>("Wasmtime", asked),
+        "wasmtime-keep-resident" => of::<wasmtime_pool::KeepResident>("Wasmtime", asked),
+        "wasmtime-pagemap-scan" => of::<wasmtime_pool::PagemapScan>("Wasmtime", asked),
         "wasmi" => of::<wasmi::Wasmi>("wasmi", asked),
         "wasmi-reserved" => of::<wasmi_reserved::Wasmi>("wasmi", asked),
         #[cfg(feature = "wasmer")]
-        "wasmer" => of::<wasmer::Wasmer>("wasmer", asked),
+        "wasmer" => of::<wasmer::Wasmer>("Wasmer", asked),
         _ => None,
     }
 }
 
-fn of<E: Engine>(package: &str, asked: &str) -> Option<String> {
+fn of<E: Engine>(name: &str, asked: &str) -> Option<String> {
     match asked {
-        "version" => Some(locked_version(package).to_owned()),
+        "version" => Some(format!("{name} {}", locked_version(&name.to_lowercase()))),
         "list" => Some(suite::cases::<E>().map(|(name, _)| name).join("\n")),
         case => suite::run::<E>(case),
     }
