@@ -494,7 +494,7 @@ fn parked_aliases_and_windows_are_the_parents() {
                 assert_ended(window.show(0..1), "show");
                 assert_ended(window.prepare(0..1), "prepare");
                 assert_ended(window.preparer().prepare(0..1), "a preparer");
-                assert_ended(space.discard_many(&[0..page()]), "discard_many");
+                assert_ended(space.discard_many(&[0..page(), page()..2 * page()]), "discard_many");
                 let fresh = Space::reserve(HUGE).unwrap();
                 let refused = parked.resume(&fresh, 0).expect_err("resume in a forked child");
                 assert_eq!(refused.error.kind(), ErrorKind::Ended);
