@@ -34,6 +34,8 @@ pub(crate) struct Body {
     pub cover: Option<Cover>,
     /// What `protect` had forbidden in the pages that it covers.
     pub restricted: restrictions::Covered,
+    /// Somebody made a read-only tie writable, and it may have private pages.
+    pub loosened: bool,
     pub standing: Standing,
 }
 
@@ -62,7 +64,8 @@ impl Eq for Record {}
 
 impl Record {
     pub fn new(pages: Pages, alias: Alias, cover: Cover, standing: Standing) -> Arc<Self> {
-        let body = Body { alias, cover: Some(cover), restricted: Vec::new(), standing };
+        let body =
+            Body { alias, cover: Some(cover), restricted: Vec::new(), loosened: false, standing };
         Arc::new(Self {
             pages,
             live: AtomicBool::new(standing == Standing::Held),

@@ -130,7 +130,9 @@ impl Shared {
                 let now = vma.protection;
                 let part = Pages::known(vma.start.max(pages.start()), vma.end.min(pages.end()));
                 let ours = |record: &Arc<Record>| {
-                    record.body().alias.is_shown_by(vma, record.pages.start())
+                    let mut body = record.body();
+                    body.loosened |= now.exceeds(body.alias.protection());
+                    body.alias.is_shown_by(vma, record.pages.start())
                 };
                 loose.extend(part.filter(|&part| {
                     // Not where somebody else's pages lie over a tie.

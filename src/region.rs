@@ -62,6 +62,8 @@ struct Inner {
     read_only: bool,
     /// A file on disk, or one that has a name at least.
     is_file: bool,
+    /// Sealed: no page of it can raise SIGBUS.
+    never_shrinks: bool,
     allow_discard: bool,
     /// Set: view and ties stay out of a forked child, and this is the process that has them.
     hidden: Option<&'static Process>,
@@ -528,6 +530,10 @@ impl Region {
 
     pub(crate) fn is_file(&self) -> bool {
         self.inner.is_file
+    }
+
+    pub(crate) fn never_shrinks(&self) -> bool {
+        self.inner.never_shrinks
     }
 
     pub(crate) fn is_huge(&self) -> bool {

@@ -40,7 +40,7 @@ pub struct Tie {
 #[derive(Clone, Copy)]
 pub(crate) struct Ready<'a> {
     pub aside: &'a Aside,
-    /// Whether what it replaces is set aside too: taking its page tables down takes a while.
+    /// Whether what it replaces is set aside too, warm, to be shown again.
     pub keep_replaced: bool,
 }
 
@@ -567,7 +567,10 @@ impl Tie {
             }
         };
         let mut replaced = None;
-        if ready.is_some_and(|ready| ready.keep_replaced) && !body.alias.region.is_huge() {
+        // Not what may have private pages: it is to be shown again.
+        let laid = body.alias.protection();
+        let pristine = !body.loosened && now.iter().all(|&(_, protection)| protection == laid);
+        if ready.is_some_and(|ready| ready.keep_replaced && pristine) {
             // SAFETY: the range still shows our own tie, of which no reference was ever lent.
             let aside = unsafe { park::set_aside(shared.process, &body.alias, pages, &now, drop) };
             replaced = aside.ok();
@@ -596,6 +599,7 @@ impl Tie {
         }
         state.restrictions.take(pages);
         body.alias = plan.alias.clone();
+        body.loosened = false;
         drop(body);
         drop(state);
         self.alias = plan.alias;

@@ -9,13 +9,13 @@
 //! Asked for bytes, it shows the pages they lie in and says where the first one is; nothing needs to be
 //! aligned. Where the next bytes are known ahead, another thread maps them in aside meanwhile, and
 //! showing them is one mremap without a page fault to follow. The alias that was shown before goes the
-//! same way back, so that taking it down is not the reader's time either.
+//! same way back and stays warm, to be shown again, until there are too many.
 //!
 //! Source: mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_FIXED`; madvise(2) `MADV_POPULATE_READ`.
 
 use crate::alias::Alias;
 use crate::error::{Error, Op, Result, Span, Subject, UntieError};
-use crate::options::{Access, Prefault, TieOptions};
+use crate::options::{Access, TieOptions};
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::park::Aside;
 use crate::process::Process;
@@ -72,8 +72,8 @@ struct Inner {
 #[derive(Default)]
 struct Slot {
     next: Next,
-    /// To be taken down by whoever prepares next.
-    replaced: Option<Aside>,
+    /// What was shown before, or ready, and the bytes that they begin with: the oldest first.
+    warm: Vec<(usize, Aside)>,
 }
 
 /// An alias that begins with this byte of the region.
@@ -174,27 +174,27 @@ impl Window {
             let base = inner.base(range);
             return self.tie.replace(Op::Show, &inner.region, base, None).map(drop);
         };
-        // Private pages that leave first would show the region's bytes before the new ones.
-        let private = inner.options.access == Access::CopyOnWrite;
-        let keep_replaced = inner.home.len() >= WORTH_MOVING && !private;
+        let keep_replaced = inner.home.len() >= WORTH_MOVING && inner.keeps_warm();
         let ready = Ready { aside: &aside, keep_replaced };
+        let before = self.tie.offset();
         // On an error it is dropped, and what is shown stays.
         let replaced = self.tie.replace(Op::Show, &inner.region, base, Some(ready))?;
         aside.moved();
-        // Normally there is none left over from before: whoever prepared has taken it down.
-        let before = std::mem::replace(&mut inner.slot().replaced, replaced);
-        drop(before);
+        inner.slot().warm.extend(replaced.map(|replaced| (before, replaced)));
         Ok(())
     }
 
     /// Makes the alias ready that [`Window::show`] of this range will need: mapped in, aside. Nothing
-    /// happens where it is visible already. One is kept ready; a second range replaces it.
+    /// happens where it is visible already. One is kept ready; a second range replaces it. What was shown
+    /// or ready before stays mapped in aside for as long as there is room for it, so that coming back to it
+    /// takes neither time nor another preparation; not so with [`Access::CopyOnWrite`], and windows below
+    /// 2 MiB.
     ///
     /// The work is done in steps of at most 256 KiB, between which other calls that change the
     /// process's mappings get their turn. For another thread, take [`Window::preparer`].
     ///
     /// Pages of a file are read in, which may take long; [`Region::prefetch`] does that alone. With
-    /// [`Prefault::Copy`] the bytes are copied now, not when they are shown.
+    /// [`Prefault::Copy`](crate::Prefault::Copy) the bytes are copied now, not when they are shown.
     ///
     /// # Errors
     /// Those of [`Window::show`] about the range; [`NoMemory`](crate::ErrorKind::NoMemory),
@@ -290,11 +290,7 @@ impl Preparer {
         let Some(building) = inner.begin(range) else { return Ok(()) };
         let offset = building.base;
         let alias = Alias { region: inner.region.clone(), offset, options: inner.options };
-        let prefault = match inner.options.prefault {
-            Prefault::No => Prefault::Populate,
-            asked => asked,
-        };
-        let built = alias.build_aside(inner.home, prefault).map_err(|(call, errno)| {
+        let built = alias.build_warm(inner.home).map_err(|(call, errno)| {
             let asked = Span { start: offset, end: offset + inner.home.len() };
             inner.process.failed(op, asked, call, errno)
         })?;
@@ -309,7 +305,7 @@ struct Building<'a> {
     base: usize,
     finished: bool,
     /// What is taken down once the new alias is ready, without any lock.
-    _replaced: Option<Aside>,
+    _cold: Vec<(usize, Aside)>,
 }
 
 impl Building<'_> {
@@ -387,9 +383,22 @@ impl Inner {
                     };
                     return Some((base, aside));
                 }
-                _ => return None,
+                _ => return slot.take_warm(|base| self.shows(base, range)),
             }
         }
+    }
+
+    /// Whether what was shown may be shown again as it is. Private pages would not be the region's any
+    /// more; and leaving first, they would show the region's bytes before the new ones.
+    fn keeps_warm(&self) -> bool {
+        self.options.access != Access::CopyOnWrite
+    }
+
+    /// How many aliases are kept warm: what they cost is page tables, a five-hundredth of their length, and
+    /// a mapping each.
+    fn most_warm(&self) -> usize {
+        const MOST: usize = 64;
+        (self.region.len() / self.home.len()).clamp(1, MOST)
     }
 
     /// Announces that this thread builds the alias for a range; `None` where it is ready.
@@ -404,12 +413,33 @@ impl Inner {
                 _ => break,
             }
         }
-        let base = self.base(range);
-        let before = std::mem::replace(&mut slot.next, Next::Building(base));
-        let replaced = slot.replaced.take();
+        let next = match slot.take_warm(|base| self.shows(base, range)) {
+            Some((base, aside)) => Next::Ready(base, aside),
+            None => Next::Building(self.base(range)),
+        };
+        let building = match next {
+            Next::Building(base) => Some(base),
+            _ => None,
+        };
+        let mut cold = Vec::new();
+        if let Next::Ready(base, aside) = std::mem::replace(&mut slot.next, next) {
+            match self.keeps_warm() {
+                true => slot.warm.push((base, aside)),
+                false => cold.push((base, aside)),
+            }
+        }
+        let excess = slot.warm.len().saturating_sub(self.most_warm());
+        cold.extend(slot.warm.drain(..excess));
         drop(slot);
-        drop(before);
-        Some(Building { inner: self, base, finished: false, _replaced: replaced })
+        Some(Building { inner: self, base: building?, finished: false, _cold: cold })
+    }
+}
+
+impl Slot {
+    /// Takes out a warm alias, if there is one that will do.
+    fn take_warm(&mut self, will_do: impl Fn(usize) -> bool) -> Option<(usize, Aside)> {
+        let index = self.warm.iter().position(|&(base, _)| will_do(base))?;
+        Some(self.warm.remove(index))
     }
 }
 

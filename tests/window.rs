@@ -267,3 +267,56 @@ fn windows_of_huge_pages_slide_too() {
     window.prepare(2 * HUGE + 5..2 * HUGE + 9).expect("prepare");
     assert_shows(&mut window, &space, 2 * HUGE + 5..2 * HUGE + 9, &all);
 }
+
+#[test]
+fn what_was_shown_before_is_warm_still() {
+    alone(|| {
+        let chunk = 2 * HUGE;
+        let region = region(1, 3 * chunk / page());
+        let all = region_bytes(&region);
+        let space = Space::reserve(chunk).expect("reserve");
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let mut window = Window::new(&space, 0, chunk, &region, access).expect("window");
+            for n in [0, 1, 2] {
+                window.prepare(n * chunk..(n + 1) * chunk).expect("prepare");
+                assert_shows(&mut window, &space, n * chunk..(n + 1) * chunk, &all);
+            }
+            for n in [0, 1, 2, 0] {
+                let before = faults();
+                let at = window.show(n * chunk + 5..(n + 1) * chunk).expect("show");
+                let addr = space.as_ptr().addr() + at;
+                (addr..addr + chunk - 5).step_by(page()).for_each(|addr| {
+                    std::hint::black_box(peek(addr));
+                });
+                let warm = faults() - before;
+                assert!(warm < 16, "{access:?}, chunk {n}: {warm} faults");
+                region.write_at(n * chunk + 5, &[77]).expect("write");
+                assert_eq!(peek(addr), 77, "it follows the region");
+                region.write_at(n * chunk + 5, &all[n * chunk + 5..][..1]).expect("write");
+            }
+        }
+    });
+}
+
+#[test]
+fn private_pages_of_a_read_only_window_are_not_shown_again() {
+    let chunk = HUGE;
+    let memory = Memory::private(chunk / page());
+    let region = region(1, 3 * chunk / page());
+    let all = region_bytes(&region);
+    for noted in [false, true] {
+        let space = memory.borrow();
+        let mut window = Window::new(&space, 0, chunk, &region, Access::ReadOnly).expect("window");
+        // An engine that grows makes everything writable, and its guest stores.
+        mprotect(memory.all(), libc::PROT_READ | libc::PROT_WRITE);
+        write(memory.start(), b"stored by the guest");
+        if noted {
+            // SAFETY: the memory is the test's own, and as long as it was.
+            unsafe { space.grown_to(space.as_ptr(), space.len()) }.expect("grown");
+        }
+        window.prepare(chunk..2 * chunk).expect("prepare");
+        assert_shows(&mut window, &space, chunk..2 * chunk, &all);
+        assert_shows(&mut window, &space, 0..chunk, &all);
+        assert_bytes(region.as_ptr().addr(), &all, "the region");
+    }
+}

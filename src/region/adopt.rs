@@ -103,6 +103,7 @@ impl Region {
             pages.into(),
         ))?;
         let identity = identity(process, &view, &stat);
+        let never_shrinks = object.shrink_sealed();
         Ok(Region {
             inner: Arc::new(Inner {
                 object,
@@ -113,6 +114,7 @@ impl Region {
                 identity,
                 read_only: false,
                 is_file: false,
+                never_shrinks,
                 allow_discard: false,
                 hidden: None,
             }),

@@ -196,6 +196,7 @@ impl RegionBuilder {
         let view = View::new(&object, self.max_len, page_size, read_only, huge, hidden)
             .map_err(|errno| process.failed(Op::Region, asked, Call::Mmap, errno))?;
         let identity = identity(process, &view, &stat);
+        let never_shrinks = object.shrink_sealed();
         let region = Region {
             inner: Arc::new(Inner {
                 object,
@@ -206,6 +207,7 @@ impl RegionBuilder {
                 identity,
                 read_only,
                 is_file: seals.is_none() || !stat.is_unlinked,
+                never_shrinks,
                 allow_discard: self.allow_discard,
                 hidden,
             }),

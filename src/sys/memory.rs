@@ -239,14 +239,14 @@ unsafe fn madvise_raw(addr: usize, len: usize, advice: libc::c_int) -> Result<()
     }
 }
 
-/// Touches every page, for kernels without `MADV_POPULATE_*` (before 5.14).
+/// Touches a byte of every `step`: of every page, for kernels without `MADV_POPULATE_*` (before 5.14).
 ///
 /// # Safety
 /// The pages are mapped, readable (and writable, for `write`), and nobody unmaps them during the
 /// call. Past the end of a file the process dies of SIGBUS.
-pub(crate) unsafe fn touch(addr: usize, len: usize, write: bool) {
+pub(crate) unsafe fn touch(addr: usize, len: usize, step: usize, write: bool) {
     use std::sync::atomic::{AtomicU8, Ordering};
-    for page in (addr..addr + len).step_by(super::page_size()) {
+    for page in (addr..addr + len).step_by(step) {
         // SAFETY: the caller promises a mapped page; an atomic tolerates any concurrent access.
         let byte = unsafe { AtomicU8::from_ptr(ptr(page).cast()) };
         let value = byte.load(Ordering::Relaxed);
