@@ -17,6 +17,7 @@
 //! - [`Space`]: addresses that ties may be laid over: reserved by pagetie ([`Space::reserve`], safe), or
 //!   borrowed from an engine ([`Space::borrow`], four promises).
 //! - [`Tie`]: one live alias of a range of a region in a space.
+//! - [`Window`]: a tie that slides along a region much larger than itself, to show any bytes of it.
 //!
 //! Handles own what they need and have no lifetimes. A tie keeps its region; the space owns the record of
 //! every tie. They may be dropped in any order.
@@ -30,7 +31,8 @@
 //! | [`untie`](Tie::untie) | addresses | what was there before comes back |
 //! | [`untie_all`](Space::untie_all) | the space | `Ok`: no alias of ours is left here |
 //! | [`protect`](Space::protect) | addresses | what they allow, never above a tie's access |
-//! | [`discard`](Space::discard) | the object behind them | the bytes go, through every address they have |
+//! | [`discard`](Space::discard), [`discard_many`](Space::discard_many) | the object behind them | the bytes go, through every address they have |
+//! | [`park`](Tie::park), [`resume`](Parked::resume) | an alias | off its addresses and on again, in any space, without a page fault to follow |
 //! | [`inspect`](Space::inspect) | the kernel | what is really mapped |
 //!
 //! # Example
@@ -78,8 +80,8 @@
 //! # What it needs
 //!
 //! Linux 5.14 or later, on a 64-bit machine, with /proc for borrowed spaces. Newer facilities of the
-//! kernel are used where they are. See the README for limits and the repository's docs/DESIGN.md for
-//! the reasons.
+//! kernel are used where they are. See the README for limits, and in the repository docs/DESIGN.md for the
+//! reasons and docs/engines.md for what each engine does with a tie.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("pagetie is for Linux: it is built on memfd, MAP_FIXED and MREMAP_DONTUNMAP");

@@ -9,7 +9,8 @@ use std::ops::Range;
 pub enum Access {
     /// Loads only. Nobody can write the region through this tie, even where an engine makes the
     /// addresses writable behind pagetie's back (V8 does, for a whole memory, when it grows): such a
-    /// store lands on a private page, and the region keeps its byte. A store traps or kills.
+    /// store lands on a private page, and the region keeps its byte. A store traps or kills; which, and in
+    /// which engine, says docs/engines.md in the repository: `memory.fill` and host functions kill in most.
     ///
     /// Source: mmap(2) `MAP_PRIVATE`, `PROT_READ`.
     #[doc(alias = "MAP_PRIVATE")]

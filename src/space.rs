@@ -166,6 +166,9 @@ impl Space {
     /// refused. Stacks of other threads and the arenas of an allocator look like any other memory:
     /// that they are none is the caller's promise.
     ///
+    /// Where an engine's memory starts, whether it moves when it grows, and what its pools do with a tie that
+    /// is left behind, says docs/engines.md in the repository, for each engine.
+    ///
     /// # Safety
     /// Until [`Space::untie_all`] returned `Ok` or the space is gone:
     /// - **Consent.** The range is plain data memory whose owner allows other pages to be mapped over
