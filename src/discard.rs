@@ -344,7 +344,7 @@ fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> 
 }
 
 /// Private pages forget what was written to them, locked or not; says whether some were.
-fn reset(pages: Pages) -> Result<bool, Errno> {
+pub(crate) fn reset(pages: Pages) -> Result<bool, Errno> {
     // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; its
     // bytes are what the caller wants to be rid of.
     let advise = |advice| unsafe { sys::advise(pages.start(), pages.len(), advice) };

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "changes the protection of the space's addresses")]
 
+use crate::discard::reset;
 use crate::error::{Error, Op, Result};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Prot};
@@ -125,20 +126,24 @@ impl Shared {
         let maps = self.maps(op)?;
         let mut result = Ok(());
         for (pages, protection) in wanted {
-            let mut loose = Vec::new();
+            let (mut loose, mut private) = (Vec::new(), Vec::new());
             let asked = maps.visit(pages.start(), pages.end(), |vma| {
                 let now = vma.protection;
                 let part = Pages::known(vma.start.max(pages.start()), vma.end.min(pages.end()));
-                let ours = |record: &Arc<Record>| {
-                    let mut body = record.body();
-                    body.loosened |= now.exceeds(body.alias.protection());
-                    body.alias.is_shown_by(vma, record.pages.start())
+                let mut ours = |record: &Arc<Record>| {
+                    let body = record.body();
+                    let ours = body.alias.is_shown_by(vma, record.pages.start());
+                    if ours && now.exceeds(body.alias.protection()) {
+                        let tied = part.and_then(|part| part.intersection(record.pages));
+                        private.extend(tied.map(|tied| (Arc::clone(record), tied)));
+                    }
+                    ours
                 };
                 loose.extend(part.filter(|&part| {
                     // Not where somebody else's pages lie over a tie.
                     now.exceeds(protection)
                         && !now.executable()
-                        && state.ledger.overlapping(part).all(ours)
+                        && state.ledger.overlapping(part).all(&mut ours)
                 }));
                 ControlFlow::Continue(())
             });
@@ -147,6 +152,10 @@ impl Shared {
                 // SAFETY: inside the space, whose owner lent it without references into it.
                 let protect = || unsafe { sys::protect(part.start(), part.len(), protection) };
                 done = done.and(protect().map_err(|errno| (Call::Mprotect, errno)));
+            }
+            // What was stored into a read-only tie meanwhile is private, and hides the region's bytes.
+            for (record, tied) in private {
+                record.body().loosened |= reset(tied).is_err();
             }
             let failed = |(call, errno)| self.process.failed(op, self.span(pages), call, errno);
             result = result.and(done.map_err(failed));

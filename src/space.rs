@@ -251,8 +251,8 @@ impl Space {
     ///
     /// Some engines (V8) make their whole memory readable and writable when it grows. What
     /// [`Space::protect`] forbade before, and stores to read-only ties, are forbidden again here: call it
-    /// before the guest goes on. (Until then a store to a read-only tie lands on a private page, and the
-    /// region keeps its byte.) Growth by nothing is fine, and does this too.
+    /// before the guest goes on. (Until then a store to a read-only tie lands on a private page, which is
+    /// thrown away here; the region keeps its byte.) Growth by nothing is fine, and does this too.
     ///
     /// # Safety
     /// The clauses of [`Space::borrow`], for the new length.

@@ -115,3 +115,23 @@ fn a_parked_tie_leaves_what_was_forbidden() {
     assert_eq!(perms(memory.pages(0..3)), ["rw-p", "r--p", "rw-p"]);
     drop(parked);
 }
+
+/// A store between the growth and its note landed on a private page: the region's byte is there again.
+#[test]
+fn what_was_stored_into_a_read_only_tie_meanwhile_is_gone() {
+    let (memory, space) = half();
+    let region = region(2, 8);
+    let tie = space.tie(page(), &region, pages(0..3), Access::ReadOnly).expect("tie");
+    space.protect(pages(3..4), Prot::None).expect("protect");
+    mprotect(memory.pages(0..8), RW);
+    write(memory.pages(1..2).start, b"stored by the guest");
+    write(memory.pages(3..4).start, b"here too");
+    write(memory.pages(5..6).start, b"its own memory");
+    grow(&memory, &space, 1);
+    assert_bytes(region.as_ptr().addr(), &pattern(2, region.len()), "the region");
+    space.protect(pages(3..4), Prot::Read).expect("protect");
+    assert_bytes(memory.pages(1..4).start, &pattern(2, region.len())[pages(0..3)], "the tie");
+    region.write_at(0, b"written by the host").expect("write");
+    assert_bytes(tie.as_ptr().addr(), b"written by the host", "the tie follows the region");
+    assert_bytes(memory.pages(5..6).start, b"its own memory", "untied");
+}

@@ -730,6 +730,10 @@ impl Oracle {
             let now = &mut self.spaces[s].pages[page];
             if let Some(wanted) = now.forbidden.or(read_only.then_some(Prot::Read)) {
                 if level(now.prot) > level(wanted) {
+                    // What was stored into a read-only tie meanwhile goes.
+                    if read_only && now.prot == Prot::ReadWrite {
+                        now.private = None;
+                    }
                     now.prot = wanted;
                 }
             }
