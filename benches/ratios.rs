@@ -10,11 +10,11 @@ mod bare;
 mod contest;
 
 use contest::{
-    Contender, Contest, Goal, Pages, Question, batch, copy, scan, size_name, stream, verbs, warm,
+    Contender, Contest, Goal, Pages, Question, batch, copy, machine, machine::in_units, scan,
+    size_name, stream, verbs, warm,
 };
 use std::{
-    env, fs,
-    process::Command,
+    env,
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ fn main() {
         words.peek().is_none() || words.any(|word| question.contains(word.as_str()))
     };
 
-    print_machine();
+    println!("{}", machine::lines());
     print_contests("verbs", verbs::all(), effort, &asked);
     print_calls(effort, &asked);
     print_contests("copies", copy::all(), effort, &asked);
@@ -311,37 +311,5 @@ fn print_growth(len: usize, asked: &dyn Fn(&str) -> bool) {
     if Pages::huge_works() {
         show("huge", Pages::Huge);
     }
-    println!();
-}
-
-/// "1.70 us"
-fn in_units(ns: f64) -> String {
-    match ns {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e6 => format!("{:.2} us", ns / 1e3),
-        ns => format!("{:.2} ms", ns / 1e6),
-    }
-}
-
-/// What the numbers were measured on.
-fn print_machine() {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|_| "unknown".into());
-    let line = |path: &str| read(path).trim().to_owned();
-    let ask = |command: &str, argument: &str| {
-        let output = Command::new(command).arg(argument).output().ok();
-        let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
-        text.map_or("unknown".into(), |text| text.trim().to_owned())
-    };
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("- date: {}", ask("date", "+%F"));
-    println!("- kernel: {}, {}", line("/proc/sys/kernel/osrelease"), env::consts::ARCH);
-    println!("- CPU: {}, {cpus} in use", model.map_or("unknown", |(_, name)| name));
-    println!("- page size: {} bytes", pagetie::page::size());
-    let huge = |file| line(&format!("/sys/kernel/mm/transparent_hugepage/{file}"));
-    println!("- huge pages: enabled {}; shmem {}", huge("enabled"), huge("shmem_enabled"));
-    println!("- rustc: {}", ask("rustc", "--version"));
-    println!("- load: {}", line("/proc/loadavg"));
     println!();
 }

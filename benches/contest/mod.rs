@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod copy;
+pub mod machine;
 pub mod scan;
 pub mod stream;
 pub mod verbs;
@@ -146,13 +147,13 @@ impl Pages {
 /// A word, as everything here is summed by.
 const WORD: usize = size_of::<u64>();
 
-/// A region whose every page differs: the first word of a page is its number, the others count up
-/// over each MiB. Also the sum of all words.
 fn numbered_region(len: usize) -> (Region, u64) {
     numbered(len, Pages::Base)
 }
 
-fn numbered(len: usize, pages: Pages) -> (Region, u64) {
+/// A region whose every page differs: the first word of a page is its number, the others count up
+/// over each MiB. Also the sum of all words.
+pub fn numbered(len: usize, pages: Pages) -> (Region, u64) {
     const PIECE: usize = 1 << 20;
     let wish = if pages == Pages::Huge { HugePages::Prefer } else { HugePages::Never };
     let region = Region::builder().huge_pages(wish).build(len).expect("a region");
@@ -186,7 +187,7 @@ fn numbered(len: usize, pages: Pages) -> (Region, u64) {
 /// # Safety
 /// `[start, start + len)` is mapped, readable, aligned to words, and not written meanwhile.
 #[inline(never)]
-unsafe fn sum(start: *const u8, len: usize) -> u64 {
+pub unsafe fn sum(start: *const u8, len: usize) -> u64 {
     // SAFETY: the caller's clause; the slice ends with this call.
     let words = unsafe { std::slice::from_raw_parts(start.cast::<u64>(), len / WORD) };
     words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))

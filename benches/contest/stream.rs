@@ -42,18 +42,29 @@ pub fn total() -> usize {
 }
 
 fn chunks(len: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len).step_by(CHUNK).map(move |start| start..len.min(start + CHUNK))
+    pieces(len, CHUNK)
+}
+
+fn pieces(len: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(piece).map(move |start| start..len.min(start + piece))
 }
 
 /// Populated at once, so that the first chunk is ready as the others are.
 const HOW: TieOptions = TieOptions::new(Access::ReadOnly).prefault(Prefault::Populate);
 
-/// Shows chunk after chunk of the region in a new window at `at`, each prepared on another thread while
+/// Shows chunk after chunk of the region in a new window as long as one at `at`, each prepared on another
+/// thread while
 /// `each` is busy with the one before; `each` is told where in the space it is.
 ///
 /// Returns the window, with the last chunk in it.
-fn stream(space: &Space, at: usize, region: &Region, mut each: impl FnMut(usize, usize)) -> Window {
-    let mut window = Window::new(space, at, CHUNK, region, HOW).expect("a window");
+pub fn stream(
+    space: &Space,
+    at: usize,
+    chunk: usize,
+    region: &Region,
+    mut each: impl FnMut(usize, usize),
+) -> Window {
+    let mut window = Window::new(space, at, chunk, region, HOW).expect("a window");
     let preparer: Preparer = window.preparer();
     thread::scope(|scope| {
         let (ask, asked) = mpsc::channel::<Range<usize>>();
@@ -62,8 +73,8 @@ fn stream(space: &Space, at: usize, region: &Region, mut each: impl FnMut(usize,
                 preparer.prepare(range).expect("prepare");
             }
         });
-        let mut next = chunks(region.len()).skip(1);
-        for chunk in chunks(region.len()) {
+        let mut next = pieces(region.len(), chunk).skip(1);
+        for chunk in pieces(region.len(), chunk) {
             let at = window.show(chunk.clone()).expect("show");
             if let Some(next) = next.next() {
                 ask.send(next).expect("the other thread listens");
@@ -89,7 +100,7 @@ impl Scene {
 
     fn through_window(&self) -> Window {
         let mut seen = 0_u64;
-        let window = stream(&self.space, 0, &self.region, |at, len| {
+        let window = stream(&self.space, 0, CHUNK, &self.region, |at, len| {
             let start = self.space.as_ptr().wrapping_add(at);
             // SAFETY: the window shows that much there, and nobody writes it.
             seen = seen.wrapping_add(unsafe { sum(black_box(start), len) });
@@ -174,7 +185,7 @@ fn guest_tied(scene: &Rc<Scene>) -> Contender {
     let space = unsafe { Space::borrow(start, len) }.expect("borrow");
     let each = move |()| {
         let (mut seen, place) = (0_u64, guest.at);
-        let window = stream(&space, place, &s.region, |at, len| {
+        let window = stream(&space, place, CHUNK, &s.region, |at, len| {
             seen = seen.wrapping_add(guest.sum(at, len));
         });
         assert_eq!(seen, s.sum);
@@ -276,7 +287,7 @@ pub fn growth(len: usize, pages: Pages) -> (Usage, Usage) {
     scene.in_place();
     let before = Usage::now();
     let mut most = Usage::default();
-    let window = stream(&scene.space, 0, &scene.region, |at, len| {
+    let window = stream(&scene.space, 0, CHUNK, &scene.region, |at, len| {
         let start = scene.space.as_ptr().wrapping_add(at);
         // SAFETY: the window shows that much there, and nobody writes it.
         black_box(unsafe { sum(black_box(start), len) });
