@@ -1,85 +1,113 @@
-//! Do ties of one thread wait for those of another? 1, 2 and 4 threads that tie and untie, each in a space of
-//! its own and all in one space.
+//! Do threads that tie wait for each other: in spaces of their own, and in one?
 //!
-//! The kernel has one lock for all mappings of a process, so more threads cannot tie more than one does;
-//! the bare calls beside it say what is the kernel's part.
+//! Each thread ties and unties at its own place. The kernel changes the mappings of a process one at a
+//! time, so bare calls do not get faster with more threads either: they stand beside.
 
-#![allow(unsafe_code, clippy::disallowed_methods, reason = "the bare calls of the comparison")]
+#![allow(unsafe_code, reason = "gives places to the bare calls")]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pagetie::{Access, Covered, Prot, Region, Space, TieOptions, page};
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
-use std::{io, thread};
+mod bare;
+mod contest;
 
-/// Pages of each thread.
-const LEN: usize = 16;
+use bare::{Memory, Place};
+use contest::scan::BAREST;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pagetie::{Region, Space, page};
+use std::{
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
 
-/// Ties that each thread makes, between two looks at the clock.
-const TIMES: u64 = 500;
+const COUNTS: [usize; 3] = [1, 2, 4];
 
-/// How long `threads` threads take for `TIMES` rounds of `work` each, of which each is told its number.
-fn together(threads: usize, work: impl Fn(usize) + Sync) -> Duration {
-    let start = Instant::now();
+/// What each thread ties, and as much lies between two of them.
+fn len() -> usize {
+    16 * page::size()
+}
+
+/// From the first thread's start to the last one's end, each doing its thing so many times.
+fn together(threads: usize, times: u64, each: impl Fn(usize) + Sync) -> Duration {
+    let barrier = Barrier::new(threads + 1);
     thread::scope(|scope| {
-        for thread in 0..threads {
-            let work = &work;
-            scope.spawn(move || (0..TIMES).for_each(|_| work(thread)));
-        }
-    });
-    start.elapsed()
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (barrier, each) = (&barrier, &each);
+                scope.spawn(move || {
+                    barrier.wait();
+                    (0..times).for_each(|_| each(thread));
+                })
+            })
+            .collect();
+        barrier.wait();
+        let start = Instant::now();
+        workers.into_iter().for_each(|worker| worker.join().expect("a thread"));
+        start.elapsed()
+    })
 }
 
-fn space(threads: usize) -> Space {
-    let space = Space::reserve(threads * LEN * page::size()).expect("reserve");
-    space.protect(.., Prot::ReadWrite).expect("make it memory");
-    space
+fn tie(space: &Space, at: usize, region: &Region) {
+    let tie = space.tie(at, region, .., BAREST).expect("tie");
+    // SAFETY: the tie is live, and nobody writes the region.
+    assert_eq!(unsafe { tie.as_ptr().read_volatile() }, 7);
+    tie.untie().expect("untie");
 }
 
-/// One mmap over the pages, and one that takes it away.
-fn bare(space: &Space, thread: usize, region: &Region) {
-    let len = LEN * page::size();
-    let addr: *mut libc::c_void = space.as_ptr().wrapping_add(thread * len).cast();
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let fd = region.fd().expect("a descriptor").as_raw_fd();
-    let map = |flags, fd| {
-        // SAFETY: the pages are the bench's own, and no reference into them lives.
-        let got = unsafe { libc::mmap(addr, len, prot, flags | libc::MAP_FIXED, fd, 0) };
-        assert_eq!(got, addr, "{}", io::Error::last_os_error());
-    };
-    map(libc::MAP_SHARED, fd);
-    map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1);
-}
-
-fn threads(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("threads that tie and untie");
-    group.sample_size(20).warm_up_time(Duration::from_millis(200));
-    group.measurement_time(Duration::from_secs(1));
-    let region = Region::new(LEN * page::size()).expect("a region");
-    let how = TieOptions::new(Access::ReadWrite).covered(Covered::Discard);
-    let tie = |space: &Space, at: usize| {
-        space.tie(at, &region, .., how).expect("tie").untie().expect("untie");
-    };
-    for count in [1, 2, 4] {
-        group.throughput(Throughput::Elements(count as u64));
-        let own: Vec<Space> = (0..count).map(|_| space(1)).collect();
-        let shared = space(count);
-        let per_tie = |rounds: u64, work: &(dyn Fn(usize) + Sync)| {
-            (0..rounds).map(|_| together(count, work)).sum::<Duration>() / TIMES as u32
-        };
-        group.bench_function(BenchmarkId::new("own spaces", count), |bencher| {
-            bencher.iter_custom(|rounds| per_tie(rounds, &|thread| tie(&own[thread], 0)));
+fn each_count(criterion: &mut Criterion) {
+    let region = Region::new(len()).expect("a region");
+    region.write_at(0, &[7]).expect("write_at");
+    for threads in COUNTS {
+        let mut group = criterion.benchmark_group(format!("tie + load + untie, {threads} threads"));
+        group.throughput(Throughput::Elements(threads as u64));
+        let own: Vec<Space> =
+            (0..threads).map(|_| Space::reserve(len()).expect("reserve")).collect();
+        group.bench_function("spaces of their own", |b| {
+            b.iter_custom(|times| together(threads, times, |k| tie(&own[k], 0, &region)));
         });
-        group.bench_function(BenchmarkId::new("one space", count), |bencher| {
-            let at = |thread| thread * LEN * page::size();
-            bencher.iter_custom(|rounds| per_tie(rounds, &|thread| tie(&shared, at(thread))));
+        let one = Space::reserve(2 * threads * len()).expect("reserve");
+        group.bench_function("one space", |b| {
+            b.iter_custom(|times| together(threads, times, |k| tie(&one, 2 * k * len(), &region)));
         });
-        group.bench_function(BenchmarkId::new("bare calls", count), |bencher| {
-            bencher.iter_custom(|rounds| per_tie(rounds, &|thread| bare(&shared, thread, &region)));
+        let memory = Memory::new(2 * threads * len());
+        let addr = memory.as_ptr().expose_provenance();
+        let places: Vec<Bare> = (0..threads)
+            // SAFETY: the memory is dropped after the threads, and nobody else uses it.
+            .map(|k| Bare(unsafe { Place::new(&memory, 2 * k * len(), len()) }))
+            .collect();
+        let fd = region.fd().expect("a descriptor");
+        group.bench_function("two mmap", |b| {
+            b.iter_custom(|times| {
+                together(threads, times, |k| {
+                    let place = &places[k];
+                    place.get().alias(fd, 0);
+                    let start = std::ptr::with_exposed_provenance::<u8>(addr + 2 * k * len());
+                    // SAFETY: the alias is there, and nobody writes the region.
+                    assert_eq!(unsafe { start.read_volatile() }, 7);
+                    place.get().zeros();
+                })
+            });
         });
+        group.finish();
     }
-    group.finish();
 }
 
-criterion_group!(benches, threads);
+/// A place that one thread uses.
+struct Bare(Place);
+
+// SAFETY: an address and a length; each thread changes the mappings of its own place only.
+unsafe impl Sync for Bare {}
+
+impl Bare {
+    fn get(&self) -> Place {
+        self.0
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = each_count
+}
 criterion_main!(benches);
