@@ -135,12 +135,14 @@ impl Alias {
             Prefault::No => Prefault::Populate,
             asked => asked,
         };
-        let touch = prefault == Prefault::Populate && self.region.never_shrinks();
-        if !touch || self.region.is_huge() {
+        // Sealed against shrinking, and longer than what is touched.
+        let stays = self.region.never_shrinks() && self.offset + pages.len() <= self.region.len();
+        if prefault != Prefault::Populate || !stays || self.region.is_huge() {
             return self.build_aside(pages, prefault);
         }
         let aside = self.build_aside(pages, Prefault::No)?;
-        // SAFETY: a fresh mapping of ours, readable, of pages that stay.
+        // SAFETY: a fresh mapping of ours, which every access allows to be read; its pages lie before the
+        // end of an object that cannot be shortened (`stays`).
         unsafe { sys::touch(aside.start(), aside.len(), AROUND.max(page::size()), false) };
         Ok(aside)
     }

@@ -136,7 +136,9 @@ impl Shared {
                 .punch(*pages)
                 .map_err(|errno| self.process.failed(op, asked(*at), Call::Fallocate, errno))?;
         }
-        reset_all(self.process, &steps.resets)
+        // SAFETY: `groups` divided what `whole_pages` checked against the space, whose lock `state` is; no
+        // reference into it lives by the promise of `borrow`, or since it is reserved.
+        unsafe { reset_all(self.process, &steps.resets) }
             .map_err(|(pages, errno)| self.process.failed(op, asked(pages), Call::Madvise, errno))
     }
 }
@@ -319,14 +321,16 @@ impl Steps {
 
 /// Resets many ranges, in as few calls as the kernel offers. The one that failed is the error; those
 /// before it are done.
-fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> {
+///
+/// # Safety
+/// As [`reset`], for each range.
+unsafe fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> {
     let mut left = ranges;
     while let [first, rest @ ..] = left {
         // One alone is not worth a batch, and tells nothing about batches.
         let batch = if rest.is_empty() { None } else { process.batch() };
         if let Some(batch) = batch {
-            // SAFETY: inside the space, whose owner lent it (or which is ours) without references into
-            // it; its bytes are what the caller wants to be rid of.
+            // SAFETY: the caller's promise is that of this function, for each range.
             let done = unsafe { batch.advise(left, Advice::DontNeed) };
             if let Ok(done @ 1..) = done {
                 left = &left[done..];
@@ -334,7 +338,8 @@ fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> 
             }
         }
         // A batch stops at a range that is locked, and at the first on kernels without batches.
-        let locked = reset(*first).map_err(|errno| (*first, errno))?;
+        // SAFETY: as for the batch.
+        let locked = unsafe { reset(*first) }.map_err(|errno| (*first, errno))?;
         if batch.is_some() && !locked {
             process.no_batch();
         }
@@ -344,15 +349,19 @@ fn reset_all(process: &Process, ranges: &[Pages]) -> Result<(), (Pages, Errno)> 
 }
 
 /// Private pages forget what was written to them, locked or not; says whether some were.
-pub(crate) fn reset(pages: Pages) -> Result<bool, Errno> {
-    // SAFETY: inside the space, whose owner lent it (or which is ours) without references into it; its
-    // bytes are what the caller wants to be rid of.
+///
+/// # Safety
+/// The pages lie inside a space whose lock is held, whose owner lent it (or which is ours) without
+/// references into it, and what was written to them is to go.
+pub(crate) unsafe fn reset(pages: Pages) -> Result<bool, Errno> {
+    // SAFETY: the caller's promise is that of this function.
     let advise = |advice| unsafe { sys::advise(pages.start(), pages.len(), advice) };
     match advise(Advice::DontNeed) {
         // Some of it is locked.
         Err(Errno::INVAL) => match advise(Advice::DontNeedLocked) {
             // Before Linux 5.18.
-            Err(Errno::INVAL) => reset_locked(pages).map(|()| true),
+            // SAFETY: the same.
+            Err(Errno::INVAL) => unsafe { reset_locked(pages) }.map(|()| true),
             done => done.map(|()| true),
         },
         done => done.map(|()| false),
@@ -360,13 +369,16 @@ pub(crate) fn reset(pages: Pages) -> Result<bool, Errno> {
 }
 
 /// Page by page, since neighbours may be locked or not.
-fn reset_locked(pages: Pages) -> Result<(), Errno> {
+///
+/// # Safety
+/// As [`reset`].
+unsafe fn reset_locked(pages: Pages) -> Result<(), Errno> {
     for page in pages.each() {
         let locked = sys::is_locked(page.start(), page.len())?;
         if locked {
             sys::unlock(page.start(), page.len())?;
         }
-        // SAFETY: as in `reset`.
+        // SAFETY: the caller's promise, for one of the pages.
         let done = unsafe { sys::advise(page.start(), page.len(), Advice::DontNeed) };
         if locked {
             sys::lock(page.start(), page.len())?;

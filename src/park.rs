@@ -47,7 +47,6 @@ use std::ops::ControlFlow;
 /// ```
 #[must_use = "a parked alias that is dropped is gone"]
 pub struct Parked {
-    process: &'static Process,
     alias: Alias,
     place: Aside,
 }
@@ -167,7 +166,8 @@ impl Tie {
             let error = process.failed(op, shared.span(home), call, errno);
             match cover.left() {
                 Some(left) => {
-                    move_back(place, home, left, &now);
+                    // SAFETY: moved off above, and what was covered has not come back to `left`.
+                    unsafe { move_back(place, home, left, &now) };
                     let again = shared.confirm(state, op, left, &body.alias, home.start());
                     if !matches!(again, Ok(Confirmed::Same(_))) {
                         shared.fill_holes(left);
@@ -183,7 +183,7 @@ impl Tie {
         }
         let alias = body.alias.clone();
         untie::ended(state, record, &mut body);
-        Ok(Parked { process, alias, place })
+        Ok(Parked { alias, place })
     }
 }
 
@@ -221,7 +221,8 @@ pub(crate) unsafe fn set_aside<E>(
         let start = unsafe { sys::move_aside(home.start(), home.len(), congruent_place(home)) };
         let pages = start.map_err(mremap).map_err(&failed)?;
         let place = Aside::new(process, home.moved_to(pages));
-        return dressed(place, alias, home, now).map_err(failed);
+        // SAFETY: moved off in the line above.
+        return unsafe { dressed(place, alias, home, now) }.map_err(failed);
     }
     // Its parts differ in protection: moved one by one to their places, they become one there.
     let place = Reservation::congruent(home).map_err(by(Call::Mmap)).map_err(&failed)?;
@@ -244,17 +245,27 @@ pub(crate) unsafe fn set_aside<E>(
             drop(rest.map(|rest| Aside::new(process, rest)));
             let moved = Pages::known(home.start(), part.start());
             if let (Some(moved), Some(there)) = (moved, Pages::known(pages.start(), to)) {
-                move_back(Aside::new(process, there), home, moved, now);
+                // SAFETY: these parts were moved off above, in this order, and nothing since.
+                unsafe { move_back(Aside::new(process, there), home, moved, now) };
             }
             return Err(error);
         }
     }
-    dressed(place, alias, home, now).map_err(failed)
+    // SAFETY: all parts of it were moved off in the loop above.
+    unsafe { dressed(place, alias, home, now) }.map_err(failed)
 }
 
 /// Gives an alias that was moved aside the protection of its access: one mapping again. On an error it
 /// goes back.
-fn dressed(place: Aside, alias: &Alias, home: Pages, now: &Protections) -> Result<Aside, Failed> {
+///
+/// # Safety
+/// `place` was moved off `home` a moment ago, by [`set_aside`].
+unsafe fn dressed(
+    place: Aside,
+    alias: &Alias,
+    home: Pages,
+    now: &Protections,
+) -> Result<Aside, Failed> {
     let (process, pages) = (place.process, place.pages);
     // SAFETY: our own mapping.
     let protect = || unsafe { sys::protect(pages.start(), pages.len(), alias.protection()) };
@@ -273,7 +284,8 @@ fn dressed(place: Aside, alias: &Alias, home: Pages, now: &Protections) -> Resul
     match dressed {
         Ok(()) => Ok(place),
         Err(failed) => {
-            move_back(place, home, home, now);
+            // SAFETY: the caller has just moved it off `home`.
+            unsafe { move_back(place, home, home, now) };
             Err(failed)
         }
     }
@@ -282,7 +294,11 @@ fn dressed(place: Aside, alias: &Alias, home: Pages, now: &Protections) -> Resul
 /// Moves what belongs at `part` of `home` back there, in the pieces and with the protections that it had
 /// when it was moved, and lets go of the rest. A piece that cannot go back is shown there already, without
 /// its private pages.
-pub(crate) fn move_back(place: Aside, home: Pages, part: Pages, now: &Protections) {
+///
+/// # Safety
+/// [`set_aside`] moved `place` off `home` with the protections `now`; since then nobody but the kernel
+/// has mapped anything at `part`, and no reference into it lives.
+pub(crate) unsafe fn move_back(place: Aside, home: Pages, part: Pages, now: &Protections) {
     let (process, pages) = (place.process, place.pages);
     let moved_by = pages.start().wrapping_sub(home.start());
     // Addresses that were moved away are not ours to unmap: piece by piece, then.
@@ -300,7 +316,7 @@ pub(crate) fn move_back(place: Aside, home: Pages, part: Pages, now: &Protection
         let protect = || unsafe { sys::protect(aside, piece.len(), protection) };
         // The bytes matter more, should that fail.
         let _ = process.ballast().sparing(protect);
-        // SAFETY: a mapping of ours, to where it came from, which still shows the same.
+        // SAFETY: a mapping of ours, to where it came from, by the caller's promise.
         let back = || unsafe { sys::move_to(aside, piece.len(), piece.start()) };
         if process.ballast().sparing(back).is_err() {
             unmap(aside, aside + piece.len());
@@ -327,7 +343,7 @@ impl Parked {
     /// mremap(2) `MREMAP_FIXED`.
     #[doc(alias = "mremap")]
     pub fn resume(self, space: &Space, at: usize) -> Result<Tie, ResumeError> {
-        if !self.process.is_current() {
+        if !self.place.process.is_current() {
             return Err(ResumeError { error: Error::ended(Op::Resume, true), parked: self });
         }
         match space.tie_parked(at, &self.alias, self.place.pages()) {

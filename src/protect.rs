@@ -155,7 +155,9 @@ impl Shared {
             }
             // What was stored into a read-only tie meanwhile is private, and hides the region's bytes.
             for (record, tied) in private {
-                record.body().loosened |= reset(tied).is_err();
+                // SAFETY: a part of a read-only tie, whose pages the kernel just named as ours; the space's
+                // lock is held (`state`), and nobody may have written to them.
+                record.body().loosened |= unsafe { reset(tied) }.is_err();
             }
             let failed = |(call, errno)| self.process.failed(op, self.span(pages), call, errno);
             result = result.and(done.map_err(failed));

@@ -580,7 +580,8 @@ impl Tie {
         if let Err(failed) = unsafe { plan.lay() } {
             let error = refusal(shared, op, &plan, failed);
             if let Some(replaced) = replaced {
-                park::move_back(replaced, pages, pages, &now);
+                // SAFETY: set aside above; what was to replace it did not come to lie there.
+                unsafe { park::move_back(replaced, pages, pages, &now) };
             }
             // A late failure of the kernel may have left a hole: the old pages are laid again.
             let hole = shared.confirm(&state, op, pages, &body.alias, pages.start());

@@ -97,11 +97,7 @@ impl Body {
             self.covers.extend([cover, after].into_iter().filter(|part| part.left().is_some()));
         }
         self.pieces = self.pieces.iter().flat_map(|piece| piece.without(gone)).collect();
-        let all = self.lost.map_or(gone, |lost| {
-            let (start, end) = (lost.start().min(gone.start()), lost.end().max(gone.end()));
-            Pages::known(start, end).unwrap_or(gone)
-        });
-        self.lost = Some(all);
+        self.lost = Some(self.lost.map_or(gone, |lost| lost.hull(gone)));
     }
 
     fn note_allowed(&mut self, part: Pages, now: Protection, lent: Protection) {
