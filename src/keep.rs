@@ -340,15 +340,7 @@ impl Back {
             return Ok(Back::Zeros { protection: vma.protection, locked });
         }
         if locked {
-            // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
-            if let Err(errno) = sys::unlock(start, len) {
-                // It may have split a mapping and no more: once done, locking merges it again.
-                let _ = process.ballast().sparing(|| {
-                    sys::unlock(start, len)?;
-                    sys::lock(start, len)
-                });
-                return Err((Call::Munlock, errno));
-            }
+            unlock_to_move(process, home)?;
         }
         // SAFETY: the caller's promise; it is not locked any more.
         match unsafe { Self::move_aside(process, vma, home, moment) } {
@@ -402,6 +394,20 @@ impl Back {
             Back::Zeros { .. } => Call::Mmap,
         }
     }
+}
+
+/// Unlocks memory that is locked: moved as it is, DONTUNMAP would unlock its neighbours and miscount. On
+/// an error it is locked still.
+pub(crate) fn unlock_to_move(process: &Process, pages: Pages) -> Result<(), Failed> {
+    let (start, len) = (pages.start(), pages.len());
+    sys::unlock(start, len).map_err(|errno| {
+        // It may have split a mapping and no more: once done, locking merges it again.
+        let _ = process.ballast().sparing(|| {
+            sys::unlock(start, len)?;
+            sys::lock(start, len)
+        });
+        (Call::Munlock, errno)
+    })
 }
 
 impl Moment {

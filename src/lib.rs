@@ -89,6 +89,7 @@ compile_error!("pagetie is for Linux: it is built on memfd, MAP_FIXED and MREMAP
 compile_error!("pagetie needs 64-bit addresses");
 
 mod alias;
+mod aside;
 mod ballast;
 mod beliefs;
 mod discard;

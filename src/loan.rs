@@ -21,7 +21,7 @@ pub(crate) use lent::{Lent, Loans, every};
 use crate::alias::Failed;
 use crate::error::{Error, Met, Op, Result, Span, Subject, Why};
 use crate::inspect::{self, Layout, NoLayout};
-use crate::keep::{Cover, Locks, Refusal};
+use crate::keep::{self, Cover, Locks, Refusal};
 use crate::options::{Access, TieOptions};
 use crate::page::{self, Bounds, Pages};
 use crate::process::Process;
@@ -277,15 +277,7 @@ impl Body {
         if locked {
             // A process may have lost the right to lock what it had locked before.
             sys::may_lock(start, len, vma.protection).map_err(|errno| (Call::Mlock, errno))?;
-            // Moved while locked, DONTUNMAP would unlock its neighbours and miscount.
-            if let Err(errno) = sys::unlock(start, len) {
-                // It may have split a mapping and no more: once done, locking merges it again.
-                let _ = process.ballast().sparing(|| {
-                    sys::unlock(start, len)?;
-                    sys::lock(start, len)
-                });
-                return Err((Call::Munlock, errno));
-            }
+            keep::unlock_to_move(process, from)?;
         }
         // SAFETY: the caller's promise; it is not locked any more.
         if let Err(errno) = unsafe { sys::move_over(start, len, place.start()) } {

@@ -9,13 +9,13 @@
 #![allow(unsafe_code, reason = "maps over the space's addresses")]
 
 use crate::alias::{Alias, Failed};
+use crate::aside::{self, Aside};
 use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{self, Confirmed, Layout};
 use crate::keep::{self, Cover, Locks, Moment, Return};
 use crate::ledger::{Record, Standing};
 use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
-use crate::park::{self, Aside};
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
 use crate::sys::{self, Call, Errno, Protection};
@@ -551,28 +551,14 @@ impl Tie {
         check_view(shared, op, pages, region)?;
         let mut state = shared.lock(op)?;
         let mut body = self.record.body();
-        if !self.is_live() {
-            return Err(Error::ended(op, false));
-        }
-        let left = body.cover.as_ref().and_then(Cover::left);
-        if left != Some(pages) || body.standing == Standing::Stranded {
-            // An untie stopped halfway: a part has come back already, or its alias is gone.
-            return Err(Error::ended(op, false));
-        }
-        let now = match shared.confirm(&state, op, pages, &body.alias, pages.start())? {
-            Confirmed::Same(now) => now,
-            Confirmed::Changed { some_left } => {
-                untie::end_changed(&mut state, &self.record, &mut body, some_left);
-                return Err(Error::changed(op, shared.span(pages)));
-            }
-        };
+        let now = untie::confirm(shared, &mut state, op, &self.record, &mut body)?;
         let mut replaced = None;
         // Not what may have private pages: it is to be shown again.
         let laid = body.alias.protection();
         let pristine = !body.loosened && now.iter().all(|&(_, protection)| protection == laid);
         if ready.is_some_and(|ready| ready.keep_replaced && pristine) {
             // SAFETY: the range still shows our own tie, of which no reference was ever lent.
-            let aside = unsafe { park::set_aside(shared.process, &body.alias, pages, &now, drop) };
+            let aside = unsafe { aside::set_aside(shared.process, &body.alias, pages, &now, drop) };
             replaced = aside.ok();
         }
         // SAFETY: the range still shows our own tie, of which no reference was ever lent; the new
@@ -581,7 +567,7 @@ impl Tie {
             let error = refusal(shared, op, &plan, failed);
             if let Some(replaced) = replaced {
                 // SAFETY: set aside above; what was to replace it did not come to lie there.
-                unsafe { park::move_back(replaced, pages, pages, &now) };
+                unsafe { aside::move_back(replaced, pages, pages, &now) };
             }
             // A late failure of the kernel may have left a hole: the old pages are laid again.
             let hole = shared.confirm(&state, op, pages, &body.alias, pages.start());

@@ -8,11 +8,13 @@
 #![allow(unsafe_code, reason = "maps over the alias of a tie")]
 
 use crate::Space;
+use crate::alias::Failed;
 use crate::error::{Error, Op, Result};
 use crate::inspect::Confirmed;
-use crate::keep::{Cover, Return};
+use crate::keep::{Cover, Protections, Return};
 use crate::ledger::{Body, Record, Standing};
 use crate::loan;
+use crate::page::Pages;
 use crate::space::{Shared, State};
 use std::sync::Arc;
 
@@ -109,22 +111,61 @@ fn end_with(
     };
     // SAFETY: at `left` lies our own alias, as the kernel just confirmed, of which no reference was
     // ever lent; or what a failure left there.
-    if let Err((call, errno)) = unsafe { cover.bring_back(how) } {
-        let error = shared.process.failed(op, shared.span(record.pages), call, errno);
-        if let Some(left) = cover.left() {
-            let again = shared.confirm(state, op, left, alias, laid_at);
-            if !matches!(again, Ok(Confirmed::Same(_))) {
-                shared.fill_holes(left);
-                *standing = Standing::Stranded;
-            }
-        } else {
-            // All is back, but for a lock.
-            ended(state, record, &mut body);
-        }
-        return Err(error);
+    if let Err(failed) = unsafe { cover.bring_back(how) } {
+        return Err(stopped(shared, state, op, record, &mut body, failed, |_| ()));
     }
     ended(state, record, &mut body);
     Ok(())
+}
+
+/// What the addresses of a live tie allow now, where the kernel says that it lies there whole. One that
+/// somebody else replaced ends here.
+pub(crate) fn confirm(
+    shared: &Shared,
+    state: &mut State,
+    op: Op,
+    record: &Record,
+    body: &mut Body,
+) -> Result<Protections> {
+    let pages = record.pages;
+    let whole = body.cover.as_ref().and_then(Cover::left) == Some(pages);
+    // Otherwise an untie stopped halfway: a part has come back already, or its alias is gone.
+    if !record.is_live() || !whole || body.standing != Standing::Held {
+        return Err(Error::ended(op, false));
+    }
+    match shared.confirm(state, op, pages, &body.alias, pages.start())? {
+        Confirmed::Same(now) => Ok(now),
+        Confirmed::Changed { some_left } => {
+            end_changed(state, record, body, some_left);
+            Err(Error::changed(op, shared.span(pages)))
+        }
+    }
+}
+
+/// The error where bringing back what a tie covers stopped. `restore` puts the alias back over what is
+/// left of the tie; where it does not lie there again, the record says so.
+pub(crate) fn stopped(
+    shared: &Shared,
+    state: &mut State,
+    op: Op,
+    record: &Record,
+    body: &mut Body,
+    (call, errno): Failed,
+    restore: impl FnOnce(Pages),
+) -> Error {
+    let error = shared.process.failed(op, shared.span(record.pages), call, errno);
+    let Some(left) = body.cover.as_ref().and_then(Cover::left) else {
+        // All is back, but for a lock.
+        ended(state, record, body);
+        return error;
+    };
+    restore(left);
+    let again = shared.confirm(state, op, left, &body.alias, record.pages.start());
+    if !matches!(again, Ok(Confirmed::Same(_))) {
+        shared.fill_holes(left);
+        body.standing = Standing::Stranded;
+    }
+    error
 }
 
 /// What a tie covered is back.

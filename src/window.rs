@@ -14,10 +14,10 @@
 //! Source: mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_FIXED`; madvise(2) `MADV_POPULATE_READ`.
 
 use crate::alias::Alias;
+use crate::aside::Aside;
 use crate::error::{Error, Op, Result, Span, Subject, UntieError};
 use crate::options::{Access, TieOptions};
 use crate::page::{self, Bounds, Extent, Pages};
-use crate::park::Aside;
 use crate::process::Process;
 use crate::tie::Ready;
 use crate::{Region, Space, Tie};
