@@ -12,11 +12,14 @@
 
 #![allow(unsafe_code, reason = "maps over addresses that its callers own or were lent")]
 
+use crate::lender::Lender;
 use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Pages};
+use crate::process::Process;
 use crate::region::Region;
 use crate::reservation::{self, congruent_place};
-use crate::sys::{self, Advice, Call, Errno, Flavour, Protection, Vma};
+use crate::sys::{self, Advice, Call, Errno, Flavour, Pagemap, Protection, Vma};
+use std::ops::ControlFlow;
 
 /// What a tie shows: a region from `offset` on.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Alias {
     pub region: Region,
     pub offset: usize,
     pub options: TieOptions,
+    /// Its page tables are a view's, and go back there: see [`Lender`](crate::lender::Lender).
+    pub lent: bool,
 }
 
 /// The call that failed, and how.
@@ -43,11 +48,15 @@ impl Access {
     }
 
     const fn flavour(self) -> Flavour {
-        Flavour { shared: self.is_shared(), protection: self.protection() }
+        Flavour::of(self.is_shared(), self.protection())
     }
 }
 
 impl Alias {
+    pub fn new(region: &Region, offset: usize, options: TieOptions) -> Self {
+        Self { region: region.clone(), offset, options, lent: false }
+    }
+
     pub fn protection(&self) -> Protection {
         self.options.access.protection()
     }
@@ -59,11 +68,9 @@ impl Alias {
 
     /// Whether a mapping is this alias, laid at `start`.
     pub fn is_shown_by(&self, vma: &Vma, start: usize) -> bool {
-        let identity = self.region.identity();
         // The mapping may begin before the alias, where neighbours continue each other.
         let into_alias = vma.start.wrapping_sub(start) as u64;
-        vma.inode == identity.inode
-            && vma.device == identity.device
+        self.region.identity().is_of(vma)
             && vma.shared == self.options.access.is_shared()
             && vma.offset == (self.offset as u64).wrapping_add(into_alias)
     }
@@ -123,28 +130,74 @@ impl Alias {
         Ok(aside)
     }
 
-    /// [`Alias::build_aside`] with its pages mapped in as well as that goes quickly.
-    ///
-    /// Where a page is read, the kernel maps those around it that are in memory. So one touch for each
-    /// block does what populating does, without a second walk over what is mapped already, and leaves
-    /// holes alone. Not for what can shrink: populating meets its end with an error, a touch with SIGBUS.
+    /// [`Alias::build_aside`] with its pages mapped in, whatever the options say of that.
     pub fn build_warm(&self, pages: Pages) -> Result<Pages, Failed> {
-        /// What `fault_around_bytes` of the kernel is, unless somebody changed it: then pages fault later.
-        const AROUND: usize = 64 << 10;
-        let prefault = match self.options.prefault {
-            Prefault::No => Prefault::Populate,
-            asked => asked,
-        };
-        // Sealed against shrinking, and longer than what is touched.
-        let stays = self.region.never_shrinks() && self.offset + pages.len() <= self.region.len();
-        if prefault != Prefault::Populate || !stays || self.region.is_huge() {
-            return self.build_aside(pages, prefault);
+        let asked = self.options.prefault;
+        let aside = self.build_aside(pages, asked)?;
+        if asked == Prefault::No {
+            // SAFETY: a fresh mapping of ours, of this alias.
+            unsafe { self.warm_up(aside) }.inspect_err(|_| {
+                // SAFETY: the same.
+                let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
+            })?;
         }
-        let aside = self.build_aside(pages, Prefault::No)?;
-        // SAFETY: a fresh mapping of ours, which every access allows to be read; its pages lie before the
-        // end of an object that cannot be shortened (`stays`).
-        unsafe { sys::touch(aside.start(), aside.len(), AROUND.max(page::size()), false) };
         Ok(aside)
+    }
+
+    /// Maps the pages of a mapping in that shows what this alias shows; with a `pagemap` only those that are
+    /// not mapped in yet.
+    ///
+    /// # Safety
+    /// `pages` are a mapping of ours, which shows the region from this alias's offset on, allows what the
+    /// alias allows, and which nobody unmaps meanwhile.
+    pub unsafe fn populate(&self, pages: Pages, pagemap: Option<&Pagemap>) -> Result<(), Failed> {
+        // A read of a memfd page through a shared map makes it writable too, and costs a fraction; a
+        // file's page must hear of the write.
+        let write = self.options.access.is_shared() && self.region.is_file();
+        // SAFETY: mapped by the caller's promise, readable, and writable where `write` says so.
+        let populate = |pages| unsafe { populate(pages, write) };
+        let touch = |run: Pages| {
+            // SAFETY: a part of what is mapped by the caller's promise, before the end of the object.
+            let touched = !write && self.may_touch(pages) && unsafe { touch(run) };
+            match touched {
+                true => for_absent(Pagemap::open().ok().as_ref(), run, populate),
+                false => populate(run),
+            }
+        };
+        let done = match pagemap {
+            Some(pagemap) if !write => for_absent(Some(pagemap), pages, touch),
+            _ => touch(pages),
+        };
+        done.map_err(|errno| (Call::Madvise, errno))
+    }
+
+    /// Whether a view of the region is to lend its page tables: where they are to be populated, which is
+    /// done there now. If it fails, the alias is built, and says why.
+    pub fn populate_lender(&self, process: &Process, pages: Pages) -> bool {
+        let lender = || Lender::of(process, self, pages.len());
+        self.options.prefault == Prefault::Populate
+            && lender().is_some_and(|lender| lender.populate().is_ok())
+    }
+
+    /// Maps those pages in that are in memory, where that is quick: a hint.
+    ///
+    /// # Safety
+    /// As [`Alias::populate`].
+    pub unsafe fn warm_up(&self, pages: Pages) -> Result<(), Failed> {
+        // SAFETY: mapped by the caller's promise, before the end of the object.
+        if self.may_touch(pages) && unsafe { touch(pages) } {
+            return Ok(());
+        }
+        // SAFETY: mapped by the caller's promise, and readable.
+        unsafe { populate(pages, false) }.map_err(|errno| (Call::Madvise, errno))
+    }
+
+    /// Whether no touch of a page can raise SIGBUS: they lie before the end of an object that is sealed
+    /// against shrinking. What can shrink is populated, which meets its end with an error.
+    fn may_touch(&self, pages: Pages) -> bool {
+        self.region.never_shrinks()
+            && self.offset + pages.len() <= self.region.len()
+            && !self.region.is_huge()
     }
 
     /// # Safety
@@ -164,16 +217,52 @@ impl Alias {
             unsafe { sys::advise(aside.start(), aside.len(), Advice::DontFork) }
                 .map_err(|errno| (Call::Madvise, errno))?;
         }
-        // A read of a memfd page through a shared map makes it writable too, and costs a fraction; a
-        // file's page must hear of the write.
-        let write = match prefault {
-            Prefault::No => return Ok(()),
-            Prefault::Populate => self.options.access.is_shared() && self.region.is_file(),
-            Prefault::Copy => true,
-        };
-        // SAFETY: a fresh mapping of ours, readable, and writable where `write` says so.
-        unsafe { populate(aside, write) }.map_err(|errno| (Call::Madvise, errno))
+        match prefault {
+            Prefault::No => Ok(()),
+            // SAFETY: a fresh mapping of ours, of this alias.
+            Prefault::Populate => unsafe { self.populate(aside, None) },
+            Prefault::Copy => {
+                // SAFETY: a fresh mapping of ours, readable and writable.
+                let copied = unsafe { populate(aside, true) };
+                copied.map_err(|errno| (Call::Madvise, errno))
+            }
+        }
     }
+}
+
+/// Touches a byte of each block of pages, where they are more than one, and says whether it did.
+///
+/// Where a page is read, the kernel maps those around it that are in memory. So this does what populating
+/// does, without a second walk over what is mapped already, and leaves holes alone.
+///
+/// # Safety
+/// The pages are mapped and readable, and nobody unmaps or shortens them meanwhile.
+unsafe fn touch(pages: Pages) -> bool {
+    /// What `fault_around_bytes` of the kernel is, unless somebody changed it: then pages fault later.
+    const AROUND: usize = 64 << 10;
+    let worth_it = pages.len() > AROUND;
+    if worth_it {
+        // SAFETY: the caller's promise is that of this function.
+        unsafe { sys::touch(pages.start(), pages.len(), AROUND.max(page::size()), false) };
+    }
+    worth_it
+}
+
+/// Does something for each run of pages that are not mapped in; for all of them where the kernel does not
+/// tell which those are.
+fn for_absent(
+    pagemap: Option<&Pagemap>,
+    pages: Pages,
+    mut each: impl FnMut(Pages) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut done = Ok(());
+    let asked = pagemap.map(|pagemap| {
+        pagemap.absent(pages, |run| {
+            done = each(run);
+            if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    });
+    if let Some(Ok(())) = asked { done } else { each(pages) }
 }
 
 /// Maps the pages in, as loads or stores would.

@@ -36,6 +36,10 @@ impl Aside {
         self.pages
     }
 
+    pub const fn process(&self) -> &'static Process {
+        self.process
+    }
+
     /// Whether this process has it, and is no forked child of one that does.
     pub fn is_ours(&self) -> bool {
         self.process.is_current()

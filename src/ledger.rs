@@ -5,7 +5,7 @@
 //! only while the space's lock is held.
 
 use crate::alias::Alias;
-use crate::keep::Cover;
+use crate::keep::{Cover, Protections};
 use crate::page::Pages;
 use crate::restrictions;
 use rangemap::RangeMap;
@@ -52,6 +52,15 @@ pub(crate) enum Standing {
     /// A tie that ended because somebody replaced a part of it, while another part still shows our
     /// pages.
     Stray,
+}
+
+impl Body {
+    /// Whether the alias is as it was laid: without private pages of a guest's, and with the protection
+    /// of its access, `now` being what its addresses allow.
+    pub fn is_pristine(&self, now: &Protections) -> bool {
+        let laid = self.alias.protection();
+        !self.loosened && now.iter().all(|&(_, protection)| protection == laid)
+    }
 }
 
 impl PartialEq for Record {

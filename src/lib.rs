@@ -99,6 +99,7 @@ mod ffi;
 mod inspect;
 mod keep;
 mod ledger;
+mod lender;
 mod list;
 mod loan;
 mod options;

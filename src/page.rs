@@ -147,6 +147,10 @@ impl Pages {
         self.start..self.end()
     }
 
+    pub const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end() <= self.end()
+    }
+
     /// The pages that both have.
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::known(self.start.max(other.start), self.end().min(other.end()))

@@ -17,6 +17,7 @@ use crate::alias::Alias;
 use crate::aside::{self, Aside};
 use crate::error::{Error, Op, ResumeError, UntieError};
 use crate::keep::Return;
+use crate::lender::Lender;
 use crate::options::Access;
 use crate::space::State;
 use crate::sys::{Call, Errno};
@@ -44,7 +45,8 @@ use std::fmt;
 #[must_use = "a parked alias that is dropped is gone"]
 pub struct Parked {
     alias: Alias,
-    place: Aside,
+    /// `None` once it was resumed.
+    place: Option<Aside>,
 }
 
 impl Tie {
@@ -121,9 +123,10 @@ impl Tie {
             };
             return Err(untie::stopped(shared, &mut state, op, record, &mut body, failed, restore));
         }
-        let alias = body.alias.clone();
+        let lent = body.alias.lent && body.is_pristine(&now);
+        let alias = Alias { lent, ..body.alias.clone() };
         untie::ended(&mut state, record, &mut body);
-        Ok(Parked { alias, place })
+        Ok(Parked { alias, place: Some(place) })
     }
 }
 
@@ -148,13 +151,15 @@ impl Parked {
     /// # Source
     /// mremap(2) `MREMAP_FIXED`.
     #[doc(alias = "mremap")]
-    pub fn resume(self, space: &Space, at: usize) -> Result<Tie, ResumeError> {
-        if !self.place.is_ours() {
+    pub fn resume(mut self, space: &Space, at: usize) -> Result<Tie, ResumeError> {
+        let Some(place) = self.place.as_ref().filter(|place| place.is_ours()) else {
             return Err(ResumeError { error: Error::ended(Op::Resume, true), parked: self });
-        }
-        match space.tie_parked(at, &self.alias, self.place.pages()) {
+        };
+        match space.tie_parked(at, &self.alias, place.pages()) {
             Ok(tie) => {
-                self.place.moved();
+                if let Some(place) = self.place.take() {
+                    place.moved();
+                }
                 Ok(tie)
             }
             Err(error) => Err(ResumeError { error, parked: self }),
@@ -173,7 +178,7 @@ impl Parked {
 
     /// Its length in bytes: whole pages.
     pub fn len(&self) -> usize {
-        self.place.pages().len()
+        self.place.as_ref().map_or(0, |place| place.pages().len())
     }
 
     /// Always false: an alias has at least one page.
@@ -184,6 +189,17 @@ impl Parked {
     /// What it may do once it is resumed.
     pub fn access(&self) -> Access {
         self.alias.options.access
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        if self.alias.lent && place.is_ours() {
+            if let Some(lender) = Lender::of(place.process(), &self.alias, place.pages().len()) {
+                lender.receive(place);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use crate::ballast::Ballast;
 use crate::error::{Error, Op, Span, Why};
-use crate::sys::{self, Batch, Call, Errno, Maps, Uffd};
+use crate::sys::{self, Batch, Call, Errno, Maps, Pagemap, Uffd};
 use rangemap::RangeMap;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +23,9 @@ pub(crate) struct Process {
     maps: Option<Maps>,
     uffd: OnceLock<Result<Uffd, Errno>>,
     batch: OnceLock<Option<Batch>>,
+    pagemap: OnceLock<Option<Pagemap>>,
+    /// Whether page tables of a file's mapping can be moved away from under it.
+    pub moves_files: OnceLock<bool>,
     /// Batches were found not to work here.
     no_batch: AtomicBool,
     live: Mutex<Live>,
@@ -68,6 +71,8 @@ impl Process {
                 maps: Maps::open().ok(),
                 uffd: OnceLock::new(),
                 batch: OnceLock::new(),
+                pagemap: OnceLock::new(),
+                moves_files: OnceLock::new(),
                 no_batch: AtomicBool::new(false),
                 live: Mutex::default(),
                 ballast: Ballast::default(),
@@ -131,6 +136,11 @@ impl Process {
         }
         let open = || if sys::is_filtered() { None } else { Batch::open().ok() };
         self.batch.get_or_init(open).as_ref()
+    }
+
+    /// Which pages are mapped in; `None` where that cannot be opened.
+    pub fn pagemap(&self) -> Option<&Pagemap> {
+        self.pagemap.get_or_init(|| Pagemap::open().ok()).as_ref()
     }
 
     pub fn no_batch(&self) {

@@ -21,17 +21,18 @@ mod view;
 pub use builder::{HugePages, RegionBuilder};
 
 use crate::error::{Error, Op, Result, Span, Subject};
+use crate::options::Access;
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::Process;
-use crate::sys::{self, Advice, Call, Object};
+use crate::sys::{self, Advice, Call, Object, Vma};
 use std::fmt;
 use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use view::View;
+use std::sync::{Arc, OnceLock};
+pub(crate) use view::View;
 
 /// Pages that can be tied. A handle: clones are the same pages.
 ///
@@ -67,6 +68,8 @@ struct Inner {
     allow_discard: bool,
     /// Set: view and ties stay out of a forked child, and this is the process that has them.
     hidden: Option<&'static Process>,
+    /// Made when first needed; `None` where it cannot be.
+    private_view: OnceLock<Option<View>>,
 }
 
 /// What the kernel calls the object in its list of mappings.
@@ -74,6 +77,13 @@ struct Inner {
 pub(crate) struct Identity {
     pub device: (u32, u32),
     pub inode: u64,
+}
+
+impl Identity {
+    /// Whether a mapping shows this object.
+    pub fn is_of(&self, vma: &Vma) -> bool {
+        vma.inode == self.inode && vma.device == self.device
+    }
 }
 
 impl Region {
@@ -551,6 +561,27 @@ impl Region {
 
     pub(crate) fn identity(&self) -> Identity {
         self.inner.identity
+    }
+
+    /// The view whose page tables can be lent to an alias of this access: the host's own one, or for aliases
+    /// that are private maps a second one.
+    pub(crate) fn lender(&self, access: Access) -> Option<&View> {
+        let inner = &*self.inner;
+        let view = match access {
+            _ if self.is_huge() => None,
+            Access::ReadWrite if !inner.read_only => Some(&inner.view),
+            Access::ReadOnly => {
+                let make = || inner.view.private(&inner.object, inner.hidden).ok();
+                inner.private_view.get_or_init(make).as_ref()
+            }
+            Access::ReadWrite | Access::CopyOnWrite => None,
+        };
+        view.filter(|view| view.may_lend())
+    }
+
+    /// Lays a part of a view anew.
+    pub(crate) fn lay_again(&self, view: &View, part: Pages) -> Result<(), sys::Errno> {
+        view.lay(&self.inner.object, part)
     }
 
     /// The addresses of the view, room to grow included.

@@ -9,13 +9,14 @@
 #![allow(unsafe_code, reason = "maps over the space's addresses")]
 
 use crate::alias::{Alias, Failed};
-use crate::aside::{self, Aside};
 use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{self, Confirmed, Layout};
 use crate::keep::{self, Cover, Locks, Moment, Return};
 use crate::ledger::{Record, Standing};
+use crate::lender::Lender;
 use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
+use crate::process::Process;
 use crate::region::Region;
 use crate::space::{Shared, Space, State};
 use crate::sys::{self, Call, Errno, Protection};
@@ -36,22 +37,16 @@ pub struct Tie {
     alias: Alias,
 }
 
-/// An alias that was made ready aside, to replace what a tie shows.
-#[derive(Clone, Copy)]
-pub(crate) struct Ready<'a> {
-    pub aside: &'a Aside,
-    /// Whether what it replaces is set aside too, warm, to be shown again.
-    pub keep_replaced: bool,
-}
-
 /// A tie that was checked as far as that goes without the kernel and without the space's lock.
 struct Plan {
     op: Op,
     /// Addresses.
     pages: Pages,
     alias: Alias,
-    /// An alias that is ready elsewhere, to be moved in; otherwise it is mapped anew.
+    /// An alias that is ready elsewhere, to be moved in.
     aside: Option<Pages>,
+    /// Whether a view of the region may lend its page tables.
+    lend: bool,
 }
 
 impl Plan {
@@ -74,9 +69,9 @@ impl Plan {
         let pages = Pages::check(place, at, len)?;
         Pages::check(source, offset, len)?;
         shared.check_fork(op)?;
-        let alias = Alias { region: region.clone(), offset, options };
+        let alias = Alias::new(region, offset, options);
         check_access(op, &alias, shared.span(pages))?;
-        Ok(Self { op, pages, alias, aside: None })
+        Ok(Self { op, pages, alias, aside: None, lend: false })
     }
 
     fn check_overlap(&self, shared: &Shared, state: &State) -> Result<()> {
@@ -92,17 +87,26 @@ impl Plan {
         Ok(layout)
     }
 
-    /// Lays the alias, or moves in the one that is ready.
+    /// Lays the alias: moves in the one that is ready, or has it lent, or maps it.
     ///
     /// # Safety
     /// As [`Alias::lay`], for the plan's pages.
-    unsafe fn lay(&self) -> Result<(), Failed> {
-        match self.aside {
-            // SAFETY: the caller's promise is that of this function.
-            None => unsafe { self.alias.lay(self.pages) },
-            // SAFETY: the same; what is aside is one mapping of this alias, as long as the plan's pages.
-            Some(aside) => unsafe { self.alias.move_in(aside, self.pages) },
+    unsafe fn lay(&mut self, process: &Process) -> Result<(), Failed> {
+        if let Some(aside) = self.aside {
+            // SAFETY: the caller's promise; what is aside is one mapping of this alias, as long as the pages.
+            return unsafe { self.alias.move_in(aside, self.pages) };
         }
+        if std::mem::take(&mut self.lend) {
+            let lender = Lender::of(process, &self.alias, self.pages.len());
+            // SAFETY: the caller's promise is that of this function.
+            let lent = lender.is_some_and(|lender| unsafe { lender.lend(self.pages) }.is_ok());
+            if lent {
+                self.alias.lent = true;
+                return Ok(());
+            }
+        }
+        // SAFETY: the caller's promise is that of this function. A failure to lend may have left a hole.
+        unsafe { self.alias.lay(self.pages) }
     }
 
     /// Whether `next` goes on where this one ends, in the space as in the region.
@@ -204,17 +208,30 @@ impl Space {
         extent: Extent,
         options: TieOptions,
     ) -> Result<Tie> {
-        let shared = self.shared();
-        let plan = Plan::check(Op::Tie, shared, at, region, extent, options)?;
-        carry_out(shared, plan)
+        let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
+        let lend = plan.alias.populate_lender(self.shared().process, plan.pages);
+        carry_out(self.shared(), Plan { lend, ..plan })
+    }
+
+    /// [`Space::tie`] with page tables that a view of the region has already, where it can lend them.
+    pub(crate) fn tie_lent(
+        &self,
+        at: usize,
+        region: &Region,
+        extent: Extent,
+        options: TieOptions,
+    ) -> Result<Tie> {
+        let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
+        plan.alias.populate_lender(self.shared().process, plan.pages);
+        carry_out(self.shared(), Plan { lend: true, ..plan })
     }
 
     /// Moves an alias in that was taken off other addresses.
     pub(crate) fn tie_parked(&self, at: usize, alias: &Alias, aside: Pages) -> Result<Tie> {
-        let shared = self.shared();
+        let (op, shared) = (Op::Resume, self.shared());
         let extent = Extent::new(alias.offset, aside.len());
-        let plan = Plan::check(Op::Resume, shared, at, &alias.region, extent, alias.options)?;
-        carry_out(shared, Plan { aside: Some(aside), ..plan })
+        let plan = Plan::check(op, shared, at, &alias.region, extent, alias.options)?;
+        carry_out(shared, Plan { aside: Some(aside), alias: alias.clone(), ..plan })
     }
 
     /// Ties all of a list, or nothing: every item is checked before the first change, neighbours that
@@ -288,10 +305,13 @@ impl Space {
             let end = items.last().map_or(first.pages.end(), |(_, last)| last.pages.end());
             let Some(pages) = Pages::known(first.pages.start(), end) else { continue };
             let alias = first.alias.clone();
-            runs.push(Run { items, whole: Plan { op: Op::Tie, pages, alias, aside: None } });
+            runs.push(Run {
+                items,
+                whole: Plan { op: Op::Tie, pages, alias, aside: None, lend: false },
+            });
         }
         let surveys = survey_all(shared, &state, &runs)?;
-        for (Run { items, whole }, (layout, locks)) in runs.iter().zip(&surveys) {
+        for (Run { items, whole }, (layout, locks)) in runs.iter_mut().zip(&surveys) {
             match lay(shared, &mut state, whole, layout, *locks) {
                 Ok(mut cover) => {
                     for (index, plan) in *items {
@@ -365,11 +385,11 @@ fn survey_all(shared: &Shared, state: &State, runs: &[Run<'_>]) -> Result<Vec<(L
 }
 
 /// Makes one tie of a plan.
-fn carry_out(shared: &Arc<Shared>, plan: Plan) -> Result<Tie> {
+fn carry_out(shared: &Arc<Shared>, mut plan: Plan) -> Result<Tie> {
     let mut state = shared.lock(plan.op)?;
     plan.check_overlap(shared, &state)?;
     let layout = plan.survey(shared, &state)?;
-    let cover = lay(shared, &mut state, &plan, &layout, Locks::Unknown)?;
+    let cover = lay(shared, &mut state, &mut plan, &layout, Locks::Unknown)?;
     Ok(enter(shared, &mut state, plan.pages, plan.alias, cover))
 }
 
@@ -377,7 +397,7 @@ fn carry_out(shared: &Arc<Shared>, plan: Plan) -> Result<Tie> {
 fn lay(
     shared: &Shared,
     state: &mut State,
-    plan: &Plan,
+    plan: &mut Plan,
     layout: &Layout,
     locks: Locks,
 ) -> Result<Cover> {
@@ -398,18 +418,24 @@ fn lay(
             return Err(error);
         }
     };
-    // SAFETY: as above; the plan's range of the region was checked.
-    let laid = unsafe { plan.lay() };
+    // What was moved in is not there a second time, to be laid again.
+    let lesson = match (state.zeros, plan.aside) {
+        (Zeros::Untried, None) => cover.to_learn_from(),
+        _ => None,
+    };
+    let laid = match lesson {
+        // SAFETY: as above; the plan's range of the region was checked.
+        None => unsafe { plan.lay(process) },
+        // SAFETY: as above. What can be lent would be lost by learning.
+        Some(_) => unsafe { plan.alias.lay(pages) },
+    };
     match laid {
         Ok(()) => {
             drop(moment);
             if plan.alias.options.covered == Covered::Discard {
                 cover.empty();
             }
-            // What was moved in is not there a second time, to be laid again.
-            if let (Zeros::Untried, Some(home), None) =
-                (state.zeros, cover.to_learn_from(), plan.aside)
-            {
+            if let Some(home) = lesson {
                 learn(shared, state, plan, home)?;
             }
             if let Some(beliefs) = &mut state.beliefs {
@@ -430,14 +456,14 @@ fn lay(
 fn learn(
     shared: &Shared,
     state: &mut State,
-    plan: &Plan,
+    plan: &mut Plan,
     (home, protection): (Pages, Protection),
 ) -> Result<()> {
     let process = shared.process;
     // SAFETY: our own alias, laid a moment ago and not yet handed out, over pages nobody wants back.
     let learned = unsafe { state.zeros.learn(process, &shared.addresses(), home, protection) };
     // SAFETY: the same; the plan was checked.
-    let again = || unsafe { plan.alias.lay(plan.pages) }.map_err(|(_, errno)| errno);
+    let again = || unsafe { plan.lay(process) }.map_err(|(_, errno)| errno);
     let laid = process.ballast().sparing(again);
     laid.map_err(|errno| {
         shared.fill_holes(plan.pages);
@@ -522,20 +548,22 @@ impl Tie {
     /// # Source
     /// mmap(2) `MAP_FIXED`.
     pub fn retie(&mut self, region: &Region, offset: usize) -> Result<()> {
-        self.replace(Op::Retie, region, offset, None).map(drop)
+        let alias = Alias::new(region, offset, self.alias.options);
+        let lend = alias.populate_lender(self.shared.process, self.record.pages);
+        self.replace(Op::Retie, alias, None, lend)
     }
 
-    /// [`Tie::retie`], or the same with an alias that is ready aside: that is moved in, and what it
-    /// replaces may come back, for somebody else to take down. On an error both are where they were.
+    /// Shows another alias: moved in if it is ready `aside`; with the page tables of a view that has them
+    /// already, where it may `lend` them; or mapped. On an error all is where it was.
     pub(crate) fn replace(
         &mut self,
         op: Op,
-        region: &Region,
-        offset: usize,
-        ready: Option<Ready<'_>>,
-    ) -> Result<Option<Aside>> {
+        alias: Alias,
+        aside: Option<Pages>,
+        lend: bool,
+    ) -> Result<()> {
         let (shared, pages) = (&*self.shared, self.record.pages);
-        let options = self.alias.options;
+        let (region, offset) = (&alias.region, alias.offset);
         let source = region.page_bounds(op);
         let at = pages.start() - shared.start();
         shared.page_bounds(op, source.page).aligned(at, pages.len())?;
@@ -544,31 +572,18 @@ impl Tie {
         if !self.is_live() {
             return Err(Error::ended(op, false));
         }
-        let alias = Alias { region: region.clone(), offset, options };
-        let aside = ready.as_ref().map(|ready| ready.aside.pages());
-        let plan = Plan { op, pages, alias, aside };
-        check_access(op, &plan.alias, shared.span(pages))?;
+        check_access(op, &alias, shared.span(pages))?;
         check_view(shared, op, pages, region)?;
+        let mut plan = Plan { op, pages, alias, aside, lend };
         let mut state = shared.lock(op)?;
         let mut body = self.record.body();
         let now = untie::confirm(shared, &mut state, op, &self.record, &mut body)?;
-        let mut replaced = None;
-        // Not what may have private pages: it is to be shown again.
-        let laid = body.alias.protection();
-        let pristine = !body.loosened && now.iter().all(|&(_, protection)| protection == laid);
-        if ready.is_some_and(|ready| ready.keep_replaced && pristine) {
-            // SAFETY: the range still shows our own tie, of which no reference was ever lent.
-            let aside = unsafe { aside::set_aside(shared.process, &body.alias, pages, &now, drop) };
-            replaced = aside.ok();
-        }
+        // SAFETY: the range still shows our own tie, of which no reference was ever lent.
+        unsafe { untie::take_back(shared, &body, pages, &now) };
         // SAFETY: the range still shows our own tie, of which no reference was ever lent; the new
         // range of the region was checked above.
-        if let Err(failed) = unsafe { plan.lay() } {
+        if let Err(failed) = unsafe { plan.lay(shared.process) } {
             let error = refusal(shared, op, &plan, failed);
-            if let Some(replaced) = replaced {
-                // SAFETY: set aside above; what was to replace it did not come to lie there.
-                unsafe { aside::move_back(replaced, pages, pages, &now) };
-            }
             // A late failure of the kernel may have left a hole: the old pages are laid again.
             let hole = shared.confirm(&state, op, pages, &body.alias, pages.start());
             if !matches!(hole, Ok(Confirmed::Same(_))) {
@@ -582,7 +597,7 @@ impl Tie {
             return Err(error.unwrap_or_else(|failed| classify(shared, op, pages, failed)));
         }
         if let Some(beliefs) = &mut state.beliefs {
-            beliefs.note(pages, options.access.protection());
+            beliefs.note(pages, plan.alias.protection());
         }
         state.restrictions.take(pages);
         body.alias = plan.alias.clone();
@@ -590,7 +605,7 @@ impl Tie {
         drop(body);
         drop(state);
         self.alias = plan.alias;
-        Ok(replaced)
+        Ok(())
     }
 
     /// Takes the alias away: what was there before comes back, with its bytes, protection and mapping.

@@ -13,6 +13,7 @@ use crate::error::{Error, Op, Result};
 use crate::inspect::Confirmed;
 use crate::keep::{Cover, Protections, Return};
 use crate::ledger::{Body, Record, Standing};
+use crate::lender::Lender;
 use crate::loan;
 use crate::page::Pages;
 use crate::space::{Shared, State};
@@ -67,43 +68,45 @@ fn end_with(
     insist_on_locks: bool,
 ) -> Result<()> {
     let mut body = record.body();
-    let Body { alias, cover, standing, .. } = &mut *body;
-    let Some(left) = cover.as_ref().map_or(Some(record.pages), Cover::left) else {
+    let Some(left) = body.cover.as_ref().map_or(Some(record.pages), Cover::left) else {
         record.end();
         state.ledger.remove(record);
         return Ok(());
     };
     let laid_at = record.pages.start();
-    let now = match *standing {
+    let changed = || Err(Error::changed(op, shared.span(record.pages)));
+    let now = match body.standing {
         // What lies there is what the kernel or we left when it failed.
-        Standing::Stranded if shared.is_stranded(left, alias, laid_at) => None,
+        Standing::Stranded if shared.is_stranded(left, &body.alias, laid_at) => None,
         Standing::Stranded => {
             end_changed(state, record, &mut body, false);
-            return Err(Error::changed(op, shared.span(record.pages)));
+            return changed();
         }
-        Standing::Held | Standing::Unheld | Standing::Stray => {
-            match shared.confirm(state, op, left, alias, laid_at)? {
-                Confirmed::Same(now) if *standing != Standing::Stray => Some(now),
-                Confirmed::Changed { some_left: false } if *standing == Standing::Stray => {
+        standing @ (Standing::Held | Standing::Unheld | Standing::Stray) => {
+            match shared.confirm(state, op, left, &body.alias, laid_at)? {
+                Confirmed::Same(now) if standing != Standing::Stray => Some(now),
+                Confirmed::Changed { some_left: false } if standing == Standing::Stray => {
                     state.ledger.remove(record);
                     return Ok(());
                 }
                 Confirmed::Changed { some_left } => {
                     end_changed(state, record, &mut body, some_left);
-                    return Err(Error::changed(op, shared.span(record.pages)));
+                    return changed();
                 }
-                Confirmed::Same(_) => {
-                    return Err(Error::changed(op, shared.span(record.pages)));
-                }
+                Confirmed::Same(_) => return changed(),
             }
         }
     };
-    let Some(cover) = cover else {
-        return Err(Error::changed(op, shared.span(record.pages)));
-    };
+    if let Some(now) = now.as_ref().filter(|_| left == record.pages) {
+        // SAFETY: at `left` lies our own alias, as the kernel just confirmed, of which no reference was ever
+        // lent.
+        unsafe { take_back(shared, &body, left, now) };
+    }
+    let laid = body.alias.protection();
+    let Some(cover) = body.cover.as_mut() else { return changed() };
     let how = Return {
         now: now.as_ref(),
-        laid: alias.protection(),
+        laid,
         zeros: state.zeros,
         beliefs: state.beliefs.as_mut(),
         undoing: false,
@@ -116,6 +119,21 @@ fn end_with(
     }
     ended(state, record, &mut body);
     Ok(())
+}
+
+/// Gives page tables back to the view that lent them; not of what may have private pages. The alias goes on
+/// to show what it showed.
+///
+/// # Safety
+/// At `home` lies this alias, whole, with the protections `now`; no reference into it lives.
+pub(crate) unsafe fn take_back(shared: &Shared, body: &Body, home: Pages, now: &Protections) {
+    if !body.alias.lent || !body.is_pristine(now) || now.len() != 1 {
+        return;
+    }
+    if let Some(lender) = Lender::of(shared.process, &body.alias, home.len()) {
+        // SAFETY: the caller's promise; it is one mapping, as the kernel says by `now`.
+        unsafe { lender.take_back(home) };
+    }
 }
 
 /// What the addresses of a live tie allow now, where the kernel says that it lies there whole. One that

@@ -1,25 +1,26 @@
 //! [`Window`]: a tie that slides along a region much larger than itself.
 //!
 //! ```text
-//!   region   [ . . . . . | shown . . . | prepared . . | . . . . . . . . . . ]
+//!   region   [ . . . . . | shown . . . | next . . . . | . . . . . . . . . . ]
 //!                              \              |
-//!   space          [ . . . | window . . . | . | . ]      aside, mapped in already
+//!   space          [ . . . | window . . . | . | . ]      mapped in already
 //! ```
 //!
 //! Asked for bytes, it shows the pages they lie in and says where the first one is; nothing needs to be
-//! aligned. Where the next bytes are known ahead, another thread maps them in aside meanwhile, and
-//! showing them is one mremap without a page fault to follow. The alias that was shown before goes the
-//! same way back and stays warm, to be shown again, until there are too many.
+//! aligned. Its page tables are lent by a view of the region ([`Lender`]), and go back there when it
+//! slides on: what was read before, by whomever, is shown without a page fault. Where the next bytes are
+//! known ahead, another thread maps them into that view meanwhile. Where there is none to lend, as to
+//! copy-on-write windows, it builds the next alias aside.
 //!
 //! Source: mmap(2) `MAP_FIXED`; mremap(2) `MREMAP_FIXED`; madvise(2) `MADV_POPULATE_READ`.
 
-use crate::alias::Alias;
+use crate::alias::{Alias, Failed};
 use crate::aside::Aside;
 use crate::error::{Error, Op, Result, Span, Subject, UntieError};
-use crate::options::{Access, TieOptions};
+use crate::lender::Lender;
+use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::Process;
-use crate::tie::Ready;
 use crate::{Region, Space, Tie};
 use std::fmt;
 use std::ops::Range;
@@ -68,27 +69,15 @@ struct Inner {
     changed: Condvar,
 }
 
-/// What is ready for the window, or was shown by it before.
+/// What was made ready for the window.
 #[derive(Default)]
-struct Slot {
-    next: Next,
-    /// What was shown before, or ready, and the bytes that they begin with: the oldest first.
-    warm: Vec<(usize, Aside)>,
-}
-
-/// An alias that begins with this byte of the region.
-#[derive(Default)]
-enum Next {
+enum Slot {
     #[default]
     Nothing,
-    /// Some thread is at it.
+    /// Some thread is at it. The byte of the region that it will begin with.
     Building(usize),
     Ready(usize, Aside),
 }
-
-/// From this length on the alias that was shown is set aside rather than replaced: taking down as many
-/// page tables takes longer than the calls that move them.
-const WORTH_MOVING: usize = 2 << 20;
 
 /// Page tables move whole, and huge pages appear, where an address and its offset agree modulo this.
 const BLOCK: usize = 2 << 20;
@@ -118,7 +107,7 @@ impl Window {
         Pages::check(place, at, len)?;
         let source = region.page_bounds(Op::Window);
         let len = len.min(source.limit);
-        let tie = space.tie_extent(at, region, Extent::new(0, len), options)?;
+        let tie = space.tie_lent(at, region, Extent::new(0, len), options)?;
         let home = tie.record.pages;
         let inner = Inner {
             process: tie.shared.process,
@@ -162,33 +151,32 @@ impl Window {
             return Err(Error::ended(Op::Show, false));
         }
         if !inner.shows(self.tie.offset(), range) {
-            let ready = inner.take(range);
-            self.slide(range, ready)?;
+            match inner.take(range) {
+                Some((base, ready)) => {
+                    self.tie.replace(Op::Show, inner.alias(base), Some(ready.pages()), false)?;
+                    ready.moved();
+                }
+                None => {
+                    let alias = inner.alias(inner.base(range));
+                    alias.populate_lender(inner.process, inner.home);
+                    self.tie.replace(Op::Show, alias, None, true)?;
+                }
+            }
         }
         Ok(self.tie.at() + (range.start - self.tie.offset()))
     }
 
-    fn slide(&mut self, range: Span, ready: Option<(usize, Aside)>) -> Result<()> {
-        let inner = &*self.preparer.inner;
-        let Some((base, aside)) = ready else {
-            let base = inner.base(range);
-            return self.tie.replace(Op::Show, &inner.region, base, None).map(drop);
-        };
-        let keep_replaced = inner.home.len() >= WORTH_MOVING && inner.keeps_warm();
-        let ready = Ready { aside: &aside, keep_replaced };
-        let before = self.tie.offset();
-        // On an error it is dropped, and what is shown stays.
-        let replaced = self.tie.replace(Op::Show, &inner.region, base, Some(ready))?;
-        aside.moved();
-        inner.slot().warm.extend(replaced.map(|replaced| (before, replaced)));
-        Ok(())
-    }
-
-    /// Makes the alias ready that [`Window::show`] of this range will need: mapped in, aside. Nothing
-    /// happens where it is visible already. One is kept ready; a second range replaces it. What was shown
-    /// or ready before stays mapped in aside for as long as there is room for it, so that coming back to it
-    /// takes neither time nor another preparation; not so with [`Access::CopyOnWrite`], and windows below
-    /// 2 MiB.
+    /// Makes ready what [`Window::show`] of this range will need: its pages mapped in. Nothing happens where
+    /// it is visible already.
+    ///
+    /// Of a window of 2 MiB and more they are mapped in where the window has its page tables from: in the
+    /// host view where it is read-write, in a view of the region's own where it is read-only. What was
+    /// shown before goes back there, so whoever shows it again, through any window, finds it ready. That
+    /// takes a five-hundredth of its length as page tables, for as long as the region lives. While shown
+    /// through a read-write window, pages fault in again where the host reads them through its view.
+    ///
+    /// Of shorter windows, of [`Access::CopyOnWrite`] and of regions of huge pages an alias is built aside.
+    /// One is kept ready; a second range replaces it.
     ///
     /// The work is done in steps of at most 256 KiB, between which other calls that change the
     /// process's mappings get their turn. For another thread, take [`Window::preparer`].
@@ -288,13 +276,12 @@ impl Preparer {
             return Err(Error::ended(op, true));
         }
         let Some(building) = inner.begin(range) else { return Ok(()) };
-        let offset = building.base;
-        let alias = Alias { region: inner.region.clone(), offset, options: inner.options };
-        let built = alias.build_warm(inner.home).map_err(|(call, errno)| {
-            let asked = Span { start: offset, end: offset + inner.home.len() };
+        let alias = inner.alias(building.base);
+        let ready = inner.make_ready(&alias).map_err(|(call, errno)| {
+            let asked = Span { start: alias.offset, end: alias.offset + inner.home.len() };
             inner.process.failed(op, asked, call, errno)
         })?;
-        building.finish(Aside::new(inner.process, built));
+        building.finish(ready);
         Ok(())
     }
 }
@@ -303,26 +290,18 @@ impl Preparer {
 struct Building<'a> {
     inner: &'a Inner,
     base: usize,
-    finished: bool,
-    /// What is taken down once the new alias is ready, without any lock.
-    _cold: Vec<(usize, Aside)>,
+    ready: Slot,
 }
 
 impl Building<'_> {
-    fn finish(mut self, aside: Aside) {
-        self.finished = true;
-        self.inner.slot().next = Next::Ready(self.base, aside);
+    fn finish(mut self, ready: Option<Aside>) {
+        self.ready = ready.map_or(Slot::Nothing, |ready| Slot::Ready(self.base, ready));
     }
 }
 
 impl Drop for Building<'_> {
     fn drop(&mut self) {
-        let mut slot = self.inner.slot();
-        // After the end of this one it may be another thread that builds.
-        if !self.finished {
-            slot.next = Next::Nothing;
-        }
-        drop(slot);
+        *self.inner.slot() = std::mem::take(&mut self.ready);
         self.inner.changed.notify_all();
     }
 }
@@ -330,6 +309,24 @@ impl Drop for Building<'_> {
 impl Inner {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alias(&self, base: usize) -> Alias {
+        Alias::new(&self.region, base, self.options)
+    }
+
+    /// Maps the pages of an alias in where they will be lent from. Otherwise it is built, mapped in as well,
+    /// to be moved in.
+    fn make_ready(&self, alias: &Alias) -> Result<Option<Aside>, Failed> {
+        let (process, home) = (self.process, self.home);
+        if let Some(lender) = Lender::of(process, alias, home.len()) {
+            return match self.options.prefault {
+                Prefault::Populate => lender.populate(),
+                Prefault::No | Prefault::Copy => lender.warm_up(),
+            }
+            .map(|()| None);
+        }
+        Ok(Some(Aside::new(process, alias.build_warm(home)?)))
     }
 
     /// A range of bytes of the region whose pages fit into the window.
@@ -373,73 +370,39 @@ impl Inner {
     fn take(&self, range: Span) -> Option<(usize, Aside)> {
         let mut slot = self.slot();
         loop {
-            match slot.next {
-                Next::Building(base) if self.shows(base, range) => {
+            match &*slot {
+                Slot::Building(base) if self.shows(*base, range) => {
                     slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
                 }
-                Next::Ready(base, _) if self.shows(base, range) => {
-                    let Next::Ready(base, aside) = std::mem::take(&mut slot.next) else {
-                        return None;
+                Slot::Ready(base, _) if self.shows(*base, range) => {
+                    return match std::mem::take(&mut *slot) {
+                        Slot::Ready(base, aside) => Some((base, aside)),
+                        _ => None,
                     };
-                    return Some((base, aside));
                 }
-                _ => return slot.take_warm(|base| self.shows(base, range)),
+                _ => return None,
             }
         }
-    }
-
-    /// Whether what was shown may be shown again as it is. Private pages would not be the region's any
-    /// more; and leaving first, they would show the region's bytes before the new ones.
-    fn keeps_warm(&self) -> bool {
-        self.options.access != Access::CopyOnWrite
-    }
-
-    /// How many aliases are kept warm: what they cost is page tables, a five-hundredth of their length, and
-    /// a mapping each.
-    fn most_warm(&self) -> usize {
-        const MOST: usize = 64;
-        (self.region.len() / self.home.len()).clamp(1, MOST)
     }
 
     /// Announces that this thread builds the alias for a range; `None` where it is ready.
     fn begin(&self, range: Span) -> Option<Building<'_>> {
         let mut slot = self.slot();
         loop {
-            match slot.next {
-                Next::Ready(base, _) if self.shows(base, range) => return None,
-                Next::Building(_) => {
+            match &*slot {
+                Slot::Ready(base, _) if self.shows(*base, range) => return None,
+                Slot::Building(_) => {
                     slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
                 }
                 _ => break,
             }
         }
-        let next = match slot.take_warm(|base| self.shows(base, range)) {
-            Some((base, aside)) => Next::Ready(base, aside),
-            None => Next::Building(self.base(range)),
-        };
-        let building = match next {
-            Next::Building(base) => Some(base),
-            _ => None,
-        };
-        let mut cold = Vec::new();
-        if let Next::Ready(base, aside) = std::mem::replace(&mut slot.next, next) {
-            match self.keeps_warm() {
-                true => slot.warm.push((base, aside)),
-                false => cold.push((base, aside)),
-            }
-        }
-        let excess = slot.warm.len().saturating_sub(self.most_warm());
-        cold.extend(slot.warm.drain(..excess));
+        let base = self.base(range);
+        let before = std::mem::replace(&mut *slot, Slot::Building(base));
         drop(slot);
-        Some(Building { inner: self, base: building?, finished: false, _cold: cold })
-    }
-}
-
-impl Slot {
-    /// Takes out a warm alias, if there is one that will do.
-    fn take_warm(&mut self, will_do: impl Fn(usize) -> bool) -> Option<(usize, Aside)> {
-        let index = self.warm.iter().position(|&(base, _)| will_do(base))?;
-        Some(self.warm.remove(index))
+        // What was ready is taken down without any lock.
+        drop(before);
+        Some(Building { inner: self, base, ready: Slot::Nothing })
     }
 }
 

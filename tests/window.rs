@@ -180,7 +180,9 @@ fn what_was_prepared_is_shown_without_a_fault() {
             };
             let cold = scan(false, 1);
             let warm = scan(true, 2).min(scan(true, 3));
-            assert!(cold >= 16 && warm * 8 < cold, "{access:?}: {warm} faults of {cold}");
+            assert!(warm < 16, "{access:?}: {warm} faults");
+            // The test wrote the region through the view that read-write windows have page tables from.
+            assert_eq!(cold < 16, access == Access::ReadWrite, "{access:?}: {cold} faults");
         }
     });
 }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 /// A tie as most are made: it keeps what it covers.
 const KEEP: TieOptions = TieOptions::new(Access::ReadWrite);
 
+const POPULATED: TieOptions = KEEP.prefault(Prefault::Populate);
+
 /// One mmap of the region, then `each`; that it is replaced by zeros does not count.
 fn bare(
     name: &'static str,
@@ -64,7 +66,13 @@ fn populated_write(len: usize) -> Contest {
         (written("the same, not populated", &scene, KEEP), Goal::Time(0.2)),
         (bare("mmap + populate + write", &scene, populated), Goal::None),
     ];
-    Contest { ours: written("pagetie", &scene, KEEP.prefault(Prefault::Populate)), others }
+    Contest { ours: written("pagetie", &scene, POPULATED), others }
+}
+
+fn populated_scan(len: usize) -> Contest {
+    let scene = Scene::new(len, Pages::Base);
+    let view = mapped("a scan of the region's own view", &scene);
+    Contest { ours: tied("pagetie", &scene, POPULATED), others: vec![(view, Goal::None)] }
 }
 
 fn resume(len: usize) -> Contest {
@@ -92,11 +100,13 @@ pub fn all() -> Vec<Question> {
     const MIB: usize = 1 << 20;
     if Pages::huge_works() {
         ask("tie + full scan, huge pages", 16 * MIB, |len| huge_scan(len, KEEP));
+        ask("tie, populated, + full scan, huge pages", 16 * MIB, |len| huge_scan(len, POPULATED));
         let discard = "tie + full scan, huge pages, covered: Discard";
         ask(discard, 16 * MIB, |len| huge_scan(len, BAREST));
         ask("tie + write every page, huge pages", 16 * MIB, huge_write);
     }
     ask("tie, populated, + write every page", 16 * MIB, populated_write);
+    ask("tie, populated, + full scan", 16 * MIB, populated_scan);
     ask("resume, populated", 256 * MIB, resume);
     ask("resume + full scan", 16 * MIB, resume_scan);
     ask("resume + full scan", 256 * MIB, resume_scan);

@@ -27,8 +27,8 @@ use crate::space;
 use crate::sys::{self, Call, Errno, Flavour, Object, Protection, Stat};
 use std::os::fd::AsFd;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 impl Region {
     /// Makes a region of memory that the host has already: its bytes are copied once, into a memory object,
@@ -117,6 +117,7 @@ impl Region {
                 never_shrinks,
                 allow_discard: false,
                 hidden: None,
+                private_view: OnceLock::new(),
             }),
         })
     }
@@ -155,7 +156,7 @@ unsafe fn replace(process: &Process, pages: Pages, locked: bool) -> Result<(Obje
     object.set_len(len as u64).map_err(call(Call::Ftruncate))?;
     let object = object.seal_shrink().map_err(call(Call::MemfdCreate))?;
     let stat = object.stat().map_err(call(Call::Fstat))?;
-    let flavour = Flavour { shared: true, protection: Protection::READ_WRITE };
+    let flavour = Flavour::of(true, Protection::READ_WRITE);
     let fd = object.as_fd();
     let aside =
         sys::map_object(congruent_place(pages), fd, 0, len, flavour).map_err(call(Call::Mmap))?;

@@ -9,8 +9,8 @@ use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 /// Whether a region is made of huge pages.
 #[non_exhaustive]
@@ -210,6 +210,7 @@ impl RegionBuilder {
                 never_shrinks,
                 allow_discard: self.allow_discard,
                 hidden,
+                private_view: OnceLock::new(),
             }),
         };
         if self.prefault {

@@ -2,15 +2,21 @@
 
 use crate::page::{self, Pages};
 use crate::process::Process;
+use crate::region::Identity;
 use crate::reservation::Reservation;
-use crate::sys::{self, Advice, Errno, Flavour, Object, Protection};
+use crate::sys::{self, Advice, Errno, Flavour, Maps, Object, Protection};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 /// A mapping of `[0, max_len)` of an object, past whose end nothing may be touched yet.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     start: NonNull<u8>,
     pages: Pages,
+    flavour: Flavour,
+    /// Advised to be huge pages.
+    huge: bool,
     /// Set: not in a forked child, which must not unmap what it has there instead.
     hidden: Option<&'static Process>,
     /// The addresses are the host's own, and stay mapped.
@@ -35,43 +41,57 @@ impl View {
         huge: bool,
         hidden: Option<&'static Process>,
     ) -> Result<Self, Errno> {
-        use std::os::fd::AsFd;
         let len = page::round_up(max_len, page_size).ok_or(Errno::NOMEM)?;
-        let reservation = Reservation::aligned(len, page_size)?;
-        let pages = reservation.pages();
-        let protection = match read_only || page_size != page::size() {
+        // Mapped writable at once, an object of huge pages becomes as long as its mapping.
+        let late = page_size != page::size() && !read_only;
+        let protection = match read_only || late {
             true => Protection::READ,
             false => Protection::READ_WRITE,
         };
-        let map = |shared| {
-            let flavour = Flavour { shared, protection };
-            // SAFETY: over our own fresh reservation.
-            unsafe { sys::map_object_over(pages.start(), object.as_fd(), 0, pages.len(), flavour) }
-        };
-
-        match map(true) {
+        let place = Reservation::aligned(len, page_size)?;
+        let mut view = Self::over(place, Flavour::of(true, protection), huge, hidden)?;
+        match view.lay(object, view.pages) {
             // Sealed against writes: before Linux 6.7 only private maps are allowed, and no byte of
             // it can change any more.
-            Err(Errno::PERM) if read_only => map(false)?,
-            mapped => mapped?,
+            Err(Errno::PERM) if read_only => {
+                view.flavour.shared = false;
+                view.lay(object, view.pages)?;
+            }
+            laid => laid?,
         }
-        if protection == Protection::READ && !read_only {
-            // Mapped writable at once, an object of huge pages becomes as long as its mapping.
+        if late {
+            view.flavour.protection = Protection::READ_WRITE;
             // SAFETY: our own mapping.
-            unsafe { sys::protect(pages.start(), pages.len(), Protection::READ_WRITE)? };
-        }
-        reservation.keep();
-        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));
-        let view = Self { start: start.ok_or(Errno::INVAL)?, pages, hidden, stays: false };
-        if huge {
-            // SAFETY: our own mapping. Advice only: a kernel without huge pages refuses it.
-            let _ = unsafe { sys::advise(pages.start(), pages.len(), Advice::HugePage) };
-        }
-        if hidden.is_some() {
-            // SAFETY: our own mapping, which `Drop` and every access know to be absent in a child.
-            unsafe { sys::advise(pages.start(), pages.len(), Advice::DontFork)? };
+            unsafe { sys::protect(view.pages.start(), view.pages.len(), Protection::READ_WRITE)? };
         }
         Ok(view)
+    }
+
+    /// A second view of the same length, private and read-only, and never handed out: it has the page
+    /// tables that read-only aliases are [lent](crate::warm::Warm).
+    ///
+    /// Accounted, so that whatever is made writable for a moment differs from it for good.
+    pub fn private(
+        &self,
+        object: &Object,
+        hidden: Option<&'static Process>,
+    ) -> Result<Self, Errno> {
+        let flavour = Flavour { accounted: true, ..Flavour::of(false, Protection::READ) };
+        let place = Reservation::aligned(self.pages.len(), page::size())?;
+        let view = Self::over(place, flavour, self.huge, hidden)?;
+        view.lay(object, view.pages)?;
+        Ok(view)
+    }
+
+    fn over(
+        place: Reservation,
+        flavour: Flavour,
+        huge: bool,
+        hidden: Option<&'static Process>,
+    ) -> Result<Self, Errno> {
+        let start = std::ptr::with_exposed_provenance_mut(place.pages().start());
+        let start = NonNull::new(start).ok_or(Errno::INVAL)?;
+        Ok(Self { start, pages: place.keep(), flavour, huge, hidden, stays: false })
     }
 
     /// The host's own addresses, at which the object was mapped.
@@ -80,7 +100,49 @@ impl View {
     /// They stay mapped like that as long as the view is there.
     pub unsafe fn adopted(pages: Pages) -> Option<Self> {
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()))?;
-        Some(Self { start, pages, hidden: None, stays: true })
+        let flavour = Flavour::of(true, Protection::READ_WRITE);
+        Some(Self { start, pages, flavour, huge: false, hidden: None, stays: true })
+    }
+
+    /// Maps a part of the object where the view has it, as it was mapped at first: the bytes are the same,
+    /// and nothing is mapped in.
+    pub fn lay(&self, object: &Object, part: Pages) -> Result<(), Errno> {
+        assert!(self.pages.contains(part) && !self.stays);
+        let (start, len) = (part.start(), part.len());
+        let offset = start - self.pages.start();
+        // SAFETY: over our own reservation, or what was laid there before: other pages do not appear.
+        unsafe { sys::map_object_over(start, object.as_fd(), offset, len, self.flavour)? };
+        if self.huge {
+            // SAFETY: our own mapping. Advice only: a kernel without huge pages refuses it.
+            let _ = unsafe { sys::advise(start, len, Advice::HugePage) };
+        }
+        if self.hidden.is_some() {
+            // SAFETY: our own mapping, which `Drop` and every access know to be absent in a child.
+            unsafe { sys::advise(start, len, Advice::DontFork)? };
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has it as one mapping, with the protection it was laid with. Not so where a part
+    /// of it was protected, advised, or replaced by something else.
+    pub fn is_whole(&self, maps: &Maps, identity: Identity) -> bool {
+        let (start, end) = (self.pages.start(), self.pages.end());
+        let mut whole = false;
+        let asked = maps.visit(start, end, |vma| {
+            whole = vma.start <= start
+                && end <= vma.end
+                && identity.is_of(vma)
+                && vma.offset == (vma.start.wrapping_sub(start)) as u64
+                && vma.protection == self.flavour.protection
+                && vma.shared == self.flavour.shared;
+            ControlFlow::Break(())
+        });
+        asked.is_ok() && whole
+    }
+
+    /// Whether its page tables may be lent: the addresses are ours.
+    pub const fn may_lend(&self) -> bool {
+        !self.stays
     }
 
     pub const fn as_ptr(&self) -> *mut u8 {

@@ -56,14 +56,23 @@ impl Protection {
 pub(crate) struct Flavour {
     pub shared: bool,
     pub protection: Protection,
+    /// Whether the kernel accounts for private pages once it is made writable, and never forgets that it
+    /// was. Without it a copy-on-write tie of a region larger than the memory is no overcommitment until
+    /// it is written, and a view takes no huge pages for its room to grow.
+    pub accounted: bool,
 }
 
 impl Flavour {
-    /// All are `MAP_NORESERVE`: a copy-on-write tie of a region larger than the memory is no
-    /// overcommitment until it is written, and a view takes no huge pages for its room to grow.
+    pub const fn of(shared: bool, protection: Protection) -> Self {
+        Self { shared, protection, accounted: false }
+    }
+
     fn flags(self) -> MapFlags {
         let visibility = if self.shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
-        visibility | MapFlags::NORESERVE
+        match self.accounted {
+            true => visibility,
+            false => visibility | MapFlags::NORESERVE,
+        }
     }
 }
 

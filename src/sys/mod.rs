@@ -11,6 +11,7 @@ mod copy;
 mod maps;
 mod memory;
 mod object;
+mod pagemap;
 mod process;
 mod remap;
 mod uffd;
@@ -23,6 +24,7 @@ pub(crate) use memory::{
     map_zeros_over, may_lock, protect, reserve, touch, unlock, unmap,
 };
 pub(crate) use object::{HugeSize, Object, Stat};
+pub(crate) use pagemap::Pagemap;
 pub(crate) use process::{is_filtered, wiped_on_fork};
 pub(crate) use remap::{duplicate, move_aside, move_over, move_to};
 pub(crate) use uffd::Uffd;
