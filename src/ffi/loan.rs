@@ -1,9 +1,7 @@
 //! `pagetie_loan_*`, and what makes a loan.
 
 use super::space::pagetie_space;
-use super::{
-    Failure, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
-};
+use super::{Failure, free, give, guard, handle, options, output, pagetie_error, pagetie_status};
 use crate::Loan;
 use std::ffi::c_void;
 
@@ -98,11 +96,8 @@ pub unsafe extern "C" fn pagetie_loan_give_back(
 /// tries again. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_loan_free(loan: *mut pagetie_loan) {
-    if !loan.is_null() {
-        // SAFETY: made by `give`, and not freed by the caller's promise.
-        let loan = unsafe { Box::from_raw(loan) };
-        quietly((), move || drop(loan));
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(loan) };
 }
 
 /// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.

@@ -115,6 +115,18 @@ unsafe fn give<T>(out: *mut *mut T, value: T) {
     unsafe { out.write(Box::into_raw(Box::new(value))) };
 }
 
+/// Takes a handle back from C and drops it; NULL is nothing.
+///
+/// # Safety
+/// NULL, or a handle of this type that was not freed, and is not used after this.
+unsafe fn free<T>(handle: *mut T) {
+    if !handle.is_null() {
+        // SAFETY: made by `give`, which boxed it, and still there by the caller's promise.
+        let handle = unsafe { Box::from_raw(handle) };
+        quietly((), move || drop(handle));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

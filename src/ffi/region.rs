@@ -1,9 +1,7 @@
 //! `pagetie_region_*`.
 
 use super::options::pagetie_region_options;
-use super::{
-    Failure, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
-};
+use super::{Failure, free, give, guard, handle, options, output, pagetie_error, pagetie_status};
 use crate::page::Extent;
 use crate::{Region, RegionBuilder};
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -139,11 +137,8 @@ pub unsafe extern "C" fn pagetie_region_adopt(
 /// Frees the handle. The pages live as long as ties of them do. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_region_free(region: *mut pagetie_region) {
-    if !region.is_null() {
-        // SAFETY: made by `give`, and not freed by the caller's promise.
-        let region = unsafe { Box::from_raw(region) };
-        quietly((), move || drop(region));
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(region) };
 }
 
 /// Its length in bytes; 0 of NULL. Since 0.1.

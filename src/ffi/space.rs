@@ -2,7 +2,7 @@
 
 use super::options::{RawAccess, RawProt, pagetie_space_options};
 use super::{
-    Failure, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
+    Failure, free, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
 };
 use crate::Space;
 use crate::page::Extent;
@@ -216,11 +216,8 @@ pub unsafe extern "C" fn pagetie_space_grown_to(
 /// must know that nothing is left. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_space_free(space: *mut pagetie_space) {
-    if !space.is_null() {
-        // SAFETY: made by `give`, and not freed by the caller's promise.
-        let space = unsafe { Box::from_raw(space) };
-        quietly((), move || drop(space));
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(space) };
 }
 
 /// Frees the space where its memory is gone or going: touches none of its addresses, releases our

@@ -4,7 +4,7 @@ use super::options::{RawAccess, pagetie_tie_options};
 use super::region::pagetie_region;
 use super::space::pagetie_space;
 use super::{
-    Failure, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
+    Failure, free, give, guard, handle, options, output, pagetie_error, pagetie_status, quietly,
 };
 use crate::error::Op;
 use crate::page::Extent;
@@ -282,11 +282,8 @@ pub unsafe extern "C" fn pagetie_tie_resume(
 /// again. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_tie_free(tie: *mut pagetie_tie) {
-    if !tie.is_null() {
-        // SAFETY: made by `give`, and not freed by the caller's promise.
-        let tie = unsafe { Box::from_raw(tie) };
-        quietly((), move || drop(tie));
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(tie) };
 }
 
 /// Frees the handle and what was covered; the alias stays where it is for good. NULL does nothing.

@@ -3,7 +3,7 @@
 use super::options::{self, RawAccess, pagetie_tie_options};
 use super::region::pagetie_region;
 use super::space::pagetie_space;
-use super::{Failure, give, guard, handle, output, pagetie_error, pagetie_status, quietly};
+use super::{Failure, free, give, guard, handle, output, pagetie_error, pagetie_status};
 use crate::error::{Error, Op};
 use crate::page::Extent;
 use crate::{Preparer, Window};
@@ -127,11 +127,8 @@ pub unsafe extern "C" fn pagetie_window_untie(
 /// again. NULL does nothing. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagetie_window_free(window: *mut pagetie_window) {
-    if !window.is_null() {
-        // SAFETY: made by `give`, and not freed by the caller's promise.
-        let window = unsafe { Box::from_raw(window) };
-        quietly((), move || drop(window));
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(window) };
 }
 
 /// Where in the space it begins, in bytes; 0 of NULL. Since 0.1.
