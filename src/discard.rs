@@ -115,7 +115,7 @@ impl Shared {
         let state = self.lock(op)?;
         for (pages, index) in items {
             let refused = self.check_loans(&state, op, *pages, true);
-            refused.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
+            refused.map_err(|error| error.of_item(*index))?;
         }
         let mut steps = Steps::default();
         let groups = groups(&state, items);
@@ -288,10 +288,7 @@ impl Group<'_> {
 impl Part {
     /// An error says which item it is about.
     fn item_refused(&self, checked: Result<()>) -> Result<()> {
-        checked.map_err(|error| match self.item.1 {
-            Some(index) => error.at_index(index),
-            None => error,
-        })
+        checked.map_err(|error| error.of_item(self.item.1))
     }
 }
 

@@ -330,6 +330,11 @@ impl Error {
         Self { index: u32::try_from(index).ok(), ..self }
     }
 
+    /// The same error, of an item of a list where it is about one.
+    pub(crate) fn of_item(self, index: Option<usize>) -> Self {
+        index.map_or(self, |index| self.at_index(index))
+    }
+
     /// What kind of thing went wrong.
     pub const fn kind(&self) -> ErrorKind {
         match self.detail {

@@ -328,7 +328,7 @@ impl Space {
                             untie::give_up(&tie.record);
                         }
                     }
-                    return Err(items.first().map_or(error, |(index, _)| error.at_index(*index)));
+                    return Err(error.of_item(items.first().map(|(index, _)| *index)));
                 }
             }
         }
@@ -376,9 +376,7 @@ fn survey_all(shared: &Shared, state: &State, runs: &[Run<'_>]) -> Result<Vec<(L
         for run in group {
             let layout = run.whole.survey(shared, state);
             let index = run.items.first().map(|(index, _)| *index);
-            let layout =
-                layout.map_err(|error| index.map_or(error, |index| error.at_index(index)))?;
-            surveys.push((layout, Locks::Unknown));
+            surveys.push((layout.map_err(|error| error.of_item(index))?, Locks::Unknown));
         }
     }
     Ok(surveys)
