@@ -5,9 +5,11 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods, reason = "filters system calls of a child")]
 
+mod common;
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
+use common::skip;
 use seccomp::{Deny, When};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -48,7 +50,7 @@ fn doctor(denied: &'static [Deny]) -> Option<(String, i32)> {
     let test = std::env::current_exe().expect("own path");
     let program: PathBuf = test.parent()?.parent()?.join("examples/doctor");
     if !program.exists() {
-        println!("skipped: {} is not there; `cargo test` builds it", program.display());
+        skip(format_args!("{} is not there; `cargo test` builds it", program.display()));
         return None;
     }
     let mut command = Command::new(program);
@@ -60,7 +62,7 @@ fn doctor(denied: &'static [Deny]) -> Option<(String, i32)> {
     let output = match command.output() {
         Ok(output) => output,
         Err(why) if !denied.is_empty() => {
-            println!("skipped: no filters of system calls here: {why}");
+            skip(format_args!("no filters of system calls here: {why}"));
             return None;
         }
         Err(why) => panic!("doctor starts: {why}"),

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "a terminal is made by a call of the C library")]
 
+mod common;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::RwLock;
 
+use common::skip;
 use tempfile::TempDir;
 
 /// The guest's window: faults would hide at its edges.
@@ -28,7 +31,7 @@ fn program() -> Option<PathBuf> {
     if program.exists() {
         return Some(program);
     }
-    println!("skipped: {} is not there; `cargo test` builds it", program.display());
+    skip(format_args!("{} is not there; `cargo test` builds it", program.display()));
     None
 }
 
@@ -203,7 +206,7 @@ fn a_copy_needs_memory_and_a_tie_does_not() {
         assert!(tied < window / 4, "tied: {tied} KiB");
         assert!(native < window / 4, "native: {native} KiB");
     } else {
-        println!("skipped: the kernel tells no Pss");
+        skip("the kernel tells no Pss");
     }
 }
 
@@ -283,8 +286,7 @@ fn an_unreadable_file_is_refused() {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         command.uid(65534);
         if let Err(why) = command.arg("--version").output() {
-            println!("skipped: cannot run the example as another user: {why}");
-            return;
+            return skip(format_args!("cannot run the example as another user: {why}"));
         }
         command = Command::new(&program);
         command.uid(65534);
@@ -376,8 +378,7 @@ fn progress_shows_on_a_terminal_and_goes_away() {
     if rows.iter().any(|row| row.milliseconds > 1500.0) {
         assert!(seen.contains(" % of 256 MiB"), "{seen:?}");
     } else if seen.is_empty() {
-        println!("skipped: this machine is too quick to see any progress");
-        return;
+        return skip("this machine is too quick to see any progress");
     }
     const ERASE: &str = "\r\x1b[K";
     assert!(seen.ends_with(ERASE), "{seen:?}");

@@ -329,6 +329,7 @@ pub(crate) fn max_map_count() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn a_line_is_read_whole() {
@@ -357,7 +358,11 @@ mod tests {
             ));
             ControlFlow::Continue(())
         }) {
-            Ok(Answer::NotKnown) => return println!("skipped: PROCMAP_QUERY needs Linux 6.11"),
+            Ok(Answer::NotKnown) => {
+                // Not println, which the harness captures.
+                let _ = writeln!(std::io::stderr(), "skipped: PROCMAP_QUERY needs Linux 6.11");
+                return;
+            }
             answered => drop(answered.unwrap()),
         }
         maps.parse(all.0, all.1, &mut |vma, name| {
