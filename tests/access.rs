@@ -21,8 +21,6 @@ use common::*;
 use libc::{PROT_READ, PROT_WRITE};
 use pagetie::{Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions};
 
-const ACCESSES: [Access; 3] = [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite];
-
 /// A reserved space whose pages may be read and written.
 fn open_space(pages: usize) -> Space {
     let space = Space::reserve(pages * page()).expect("reserve");

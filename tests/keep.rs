@@ -23,8 +23,6 @@ use common::*;
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{Access, Covered, Prot, Region, Space, Tie, TieOptions};
 
-const ACCESSES: [Access; 3] = [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite];
-
 /// The four ways a tie ends.
 #[derive(Clone, Copy, Debug)]
 enum End {

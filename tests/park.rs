@@ -11,25 +11,6 @@ mod common;
 use common::*;
 use pagetie::{Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions};
 
-const ACCESSES: [Access; 3] = [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite];
-
-/// Minor page faults of this thread so far.
-fn faults() -> i64 {
-    // SAFETY: all zeros are a valid rusage, and it is a valid place for the answer.
-    let usage = unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
-        usage
-    };
-    usage.ru_minflt
-}
-
-fn touch_each_page(range: std::ops::Range<usize>) {
-    range.step_by(page()).for_each(|addr| {
-        std::hint::black_box(peek(addr));
-    });
-}
-
 #[test]
 fn what_was_covered_is_back_and_the_alias_resumes_anywhere() {
     for access in ACCESSES {

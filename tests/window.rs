@@ -14,19 +14,6 @@ use std::thread;
 use common::*;
 use pagetie::{Access, ErrorKind, HugePages, Prot, Region, Space, Window};
 
-const ACCESSES: [Access; 3] = [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite];
-
-/// Minor page faults of this thread so far.
-fn faults() -> i64 {
-    // SAFETY: all zeros are a valid rusage, and it is a valid place for the answer.
-    let usage = unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
-        usage
-    };
-    usage.ru_minflt
-}
-
 /// Shows a range and compares every byte of it.
 #[track_caller]
 fn assert_shows(window: &mut Window, space: &Space, range: Range<usize>, expected: &[u8]) {
@@ -173,9 +160,7 @@ fn what_was_prepared_is_shown_without_a_fault() {
                 }
                 let before = faults();
                 let addr = space.as_ptr().addr() + window.show(range.clone()).expect("show");
-                (addr..addr + chunk).step_by(page()).for_each(|addr| {
-                    std::hint::black_box(peek(addr));
-                });
+                touch_each_page(addr..addr + chunk);
                 faults() - before
             };
             let cold = scan(false, 1);
@@ -287,9 +272,7 @@ fn what_was_shown_before_is_warm_still() {
                 let before = faults();
                 let at = window.show(n * chunk + 5..(n + 1) * chunk).expect("show");
                 let addr = space.as_ptr().addr() + at;
-                (addr..addr + chunk - 5).step_by(page()).for_each(|addr| {
-                    std::hint::black_box(peek(addr));
-                });
+                touch_each_page(addr..addr + chunk - 5);
                 let warm = faults() - before;
                 assert!(warm < 16, "{access:?}, chunk {n}: {warm} faults");
                 region.write_at(n * chunk + 5, &[77]).expect("write");

@@ -17,13 +17,14 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt as _;
 use std::process::Command;
-use std::ptr;
-use std::{env, str};
+use std::{env, mem, ptr};
 
 use pagetie::{Access, Region, Space};
 
 /// Large enough that page tables move whole, and what huge pages are aligned to.
 pub const HUGE: usize = 2 << 20;
+
+pub const ACCESSES: [Access; 3] = [Access::ReadOnly, Access::ReadWrite, Access::CopyOnWrite];
 
 /// Pages that cannot be touched on either side of a [`Memory`].
 const GUARD_PAGES: usize = 4;
@@ -56,6 +57,13 @@ pub fn peek(addr: usize) -> u8 {
 pub fn poke(addr: usize, byte: u8) {
     // SAFETY: callers pass addresses of their own writable mappings, which hold only bytes.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(addr), byte) }
+}
+
+/// Reads one byte of each page of a range.
+pub fn touch_each_page(range: Range<usize>) {
+    range.step_by(page()).for_each(|addr| {
+        black_box(peek(addr));
+    });
 }
 
 /// The bytes of readable memory.
@@ -324,6 +332,17 @@ pub fn resident(range: Range<usize>) -> Vec<bool> {
     };
     assert_eq!(rc, 0, "mincore: {}", io::Error::last_os_error());
     pages.iter().map(|p| p & 1 != 0).collect()
+}
+
+/// Minor page faults of this thread so far.
+pub fn faults() -> i64 {
+    // SAFETY: all zeros are a valid rusage, and it is a valid place for the answer.
+    let usage = unsafe {
+        let mut usage = mem::zeroed::<libc::rusage>();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
+        usage
+    };
+    usage.ru_minflt
 }
 
 // ------------------------------------------------------------------------------ /proc
