@@ -10,168 +10,16 @@
 #[path = "common/child.rs"]
 mod child;
 mod common;
+#[path = "common/filler.rs"]
+mod filler;
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _};
+use std::fs;
 use std::ops::Range;
-use std::ptr;
 
 use common::{Memory, assert_bytes, mprotect, page, pattern, peek, poke};
+use filler::{Filler, hex, lay_heap_aside, lines};
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{Access, Covered, ErrorKind, Prot, Region, Space, Tie, TieOptions, TieSpec};
-
-/// Where the sysctl is larger than this, filling it up takes too long and too much kernel memory.
-const LARGEST: usize = 4 << 20;
-
-// ------------------------------------------------------------------------------ the kernel's list
-
-/// The kernel's list of mappings, line by line in the order of addresses, until told to stop.
-fn each_line(mut wanted: impl FnMut(&[u8]) -> bool) {
-    // Small buffers: blocks of the heap, which need no mapping.
-    let mut file = io::BufReader::new(File::open("/proc/self/maps").expect("the list of mappings"));
-    let mut line = Vec::with_capacity(256);
-    while file.read_until(b'\n', &mut line).expect("read the list of mappings") > 0 {
-        if !wanted(&line) {
-            return;
-        }
-        line.clear();
-    }
-}
-
-/// How many mappings the list has.
-fn listed() -> usize {
-    let mut count = 0;
-    each_line(|line| {
-        // Not a mapping of the process: the kernel lists it for all.
-        count += usize::from(!line.ends_with(b"[vsyscall]\n"));
-        true
-    });
-    count
-}
-
-/// The lines that touch `range`.
-fn lines(range: &Range<usize>) -> Vec<String> {
-    let mut found = Vec::new();
-    each_line(|line| {
-        let (start, rest) = hex(line);
-        if start < range.end && range.start < hex(&rest[1..]).0 {
-            found.push(String::from_utf8_lossy(line).into_owned());
-        }
-        start < range.end
-    });
-    found
-}
-
-/// A hexadecimal number, and what follows it.
-fn hex(text: &[u8]) -> (usize, &[u8]) {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let value = text[..digits]
-        .iter()
-        .fold(0, |value, byte| (value << 4) + (byte & 15) as usize + 9 * (byte >> 6) as usize);
-    (value, &text[digits..])
-}
-
-// ------------------------------------------------------------------------------ the filler
-
-/// Mappings that are there to be counted.
-struct Filler {
-    limit: usize,
-    /// How many mappings there were before it.
-    before: usize,
-    bulk: Range<usize>,
-    /// Single pages, each a mapping that merges with no other.
-    singles: Vec<usize>,
-}
-
-impl Filler {
-    /// Mappings up to `room` below the limit; `None` where the limit is out of reach.
-    fn new(room: usize) -> Option<Self> {
-        let limit: usize = fs::read_to_string("/proc/sys/vm/max_map_count")
-            .expect("the sysctl")
-            .trim()
-            .parse()
-            .expect("a number");
-        if limit > LARGEST {
-            child::say(&format!("skipped: limits: vm.max_map_count is {limit}, too many to fill"));
-            return None;
-        }
-        lay_heap_aside();
-        let before = listed();
-        let len = limit * page();
-        // Above what is mapped from now on, and so behind it in the kernel's list.
-        let start = common::map(0, len, PROT_NONE, common::PRIVATE, None);
-        // Every other page is protected differently from its neighbours.
-        let splits = (limit - before - room) / 2;
-        for i in 0..splits {
-            let addr = start + (2 * i + 1) * page();
-            mprotect(addr..addr + page(), PROT_READ);
-        }
-        let singles = Vec::with_capacity(room + 4096);
-        Some(Self { limit, before, bulk: start..start + len, singles })
-    }
-
-    /// Maps pages until the kernel refuses, which must be for their number; says how many.
-    fn fill(&mut self) -> usize {
-        let before = self.singles.len();
-        while let Some(addr) = Self::single() {
-            assert!(self.singles.len() < self.singles.capacity(), "no limit was met");
-            self.singles.push(addr);
-        }
-        let errno = io::Error::last_os_error().raw_os_error();
-        assert_eq!(errno, Some(libc::ENOMEM), "what stops the filler");
-        self.singles.len() - before
-    }
-
-    /// How many mappings there are besides the single pages. The kernel counts: mmap refuses where
-    /// there is one more than the limit.
-    fn others(&mut self) -> usize {
-        let room = self.fill();
-        let others = self.limit + 1 - self.singles.len();
-        self.free(room);
-        others
-    }
-
-    fn single() -> Option<usize> {
-        // Shared: an object of its own, which merges with no neighbour.
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: maps a new page wherever the kernel likes.
-        let got = unsafe { libc::mmap(ptr::null_mut(), page(), PROT_NONE, flags, -1, 0) };
-        (got != libc::MAP_FAILED).then(|| got.expose_provenance())
-    }
-
-    /// Makes room for `room` mappings.
-    fn free(&mut self, room: usize) {
-        for _ in 0..room {
-            let addr = self.singles.pop().expect("a single page to give back");
-            common::unmap(addr..addr + page());
-        }
-    }
-
-    /// The kernel refuses one more mapping, and its list says why.
-    fn assert_full(&self) {
-        assert_eq!(Self::single(), None, "there is room for a mapping");
-        assert_eq!(listed(), self.limit + 1, "mappings in the list");
-    }
-
-    /// Takes all of it away; how many mappings are left more than there were before it.
-    fn clear(mut self) -> isize {
-        self.free(self.singles.len());
-        common::unmap(self.bulk.clone());
-        listed() as isize - self.before as isize
-    }
-}
-
-/// Leaves the allocator with free memory that needs no mapping later on.
-fn lay_heap_aside() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: sets parameters of the allocator; glibc takes its own lock.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 16 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
-    }
-    let blocks: Vec<Vec<u8>> = (0..128).map(|_| vec![1; 64 << 10]).collect();
-    assert!(blocks.iter().all(|block| block[0] == 1));
-}
 
 // ------------------------------------------------------------------------------ the scenes
 
@@ -279,7 +127,7 @@ impl Scene {
 
     /// What of the process the scene may change.
     fn view(&self) -> View {
-        let lines = lines(&self.range);
+        let lines = lines(std::slice::from_ref(&self.range));
         let mut bytes = Vec::new();
         for line in &lines {
             let (start, rest) = hex(line.as_bytes());
@@ -578,9 +426,9 @@ fn other_verbs(filler: &mut Filler) {
     for space in [&space, &reserved] {
         let start = space.as_ptr().expose_provenance();
         let range = start..start + space.len();
-        let (count, before) = (filler.others(), lines(&range));
+        let (count, before) = (filler.others(), lines(std::slice::from_ref(&range)));
         let assert_same = |filler: &mut Filler, what: String| {
-            assert_eq!(lines(&range), before, "{what}");
+            assert_eq!(lines(std::slice::from_ref(&range)), before, "{what}");
             anchor.assert_count(filler, count, what);
         };
 

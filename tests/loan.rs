@@ -10,11 +10,13 @@
 #[path = "common/child.rs"]
 mod child;
 mod common;
+#[path = "common/filler.rs"]
+mod filler;
 
 use common::*;
+use filler::Filler;
 use libc::{PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{Access, ErrorKind, GiveBackError, Loan, Prot, Region, Space};
-use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::ptr;
 
@@ -585,67 +587,6 @@ fn a_forked_child_has_no_loans() {
     });
 }
 
-/// Mappings up to the limit, and then `room` fewer.
-struct Filler {
-    bulk: Range<usize>,
-    singles: Vec<usize>,
-}
-
-impl Filler {
-    fn new() -> Option<Self> {
-        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the sysctl");
-        let limit: usize = text.trim().parse().expect("a number");
-        if limit > 4 << 20 {
-            child::say(&format!("skipped: loan: vm.max_map_count is {limit}, too many to fill"));
-            return None;
-        }
-        let len = 2 * limit * page();
-        let start = map(0, len, PROT_NONE, PRIVATE, None);
-        let mut singles = Vec::with_capacity(64);
-        // Blocks of the heap that later calls take.
-        drop(vec![1u8; 96 << 10]);
-        for i in 0.. {
-            let at = ptr::with_exposed_provenance_mut(start + (2 * i + 1) * page());
-            // SAFETY: a page of the filler's own.
-            if unsafe { libc::mprotect(at, page(), PROT_READ) } != 0 {
-                break;
-            }
-        }
-        while let Some(addr) = Self::single() {
-            singles.push(addr);
-        }
-        Some(Self { bulk: start..start + len, singles })
-    }
-
-    fn single() -> Option<usize> {
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: maps a new page wherever the kernel likes.
-        let got = unsafe { libc::mmap(ptr::null_mut(), page(), PROT_NONE, flags, -1, 0) };
-        (got != libc::MAP_FAILED).then(|| got.expose_provenance())
-    }
-
-    fn clear(self) {
-        unmap(self.bulk);
-        self.singles.into_iter().for_each(|addr| unmap(addr..addr + page()));
-    }
-}
-
-/// The kernel's lines of some ranges, read one by one: all of them at the limit are too many.
-fn lines_in(ranges: &[Range<usize>]) -> Vec<String> {
-    let file = std::fs::File::open("/proc/self/maps").expect("the list of mappings");
-    let (mut file, mut line, mut found) = (BufReader::new(file), String::new(), Vec::new());
-    while file.read_line(&mut line).expect("a line") > 0 {
-        let hex = |text: &str| usize::from_str_radix(text, 16).expect("an address");
-        let (start, rest) = line.split_once('-').expect("a range");
-        let (start, end) = (hex(start), hex(rest.split(' ').next().expect("its end")));
-        if ranges.iter().any(|range| start < range.end && range.start < end) {
-            found.push(line.clone());
-        }
-        line.clear();
-    }
-    found
-}
-
 /// Host's memory of `mappings` mappings of one page.
 fn striped(mappings: usize) -> Memory {
     let memory = Memory::private(mappings + 2);
@@ -668,9 +609,9 @@ fn loans_end_at_the_very_mapping_limit() {
                 let space = place.borrow();
                 let loan = lend(&space, 2 * page(), memory.pages(0..mappings)).unwrap();
                 poke(addr(&loan), 0x77);
-                let Some(filler) = Filler::new() else { return };
+                let Some(filler) = Filler::full() else { return };
                 end.end(space, loan);
-                filler.clear();
+                drop(filler);
                 assert_eq!(peek(memory.start()), 0x77);
                 poke(memory.start(), bytes[0]);
                 assert_bytes(memory.start(), &bytes, "home");
@@ -686,12 +627,14 @@ fn a_loan_that_meets_the_limit_changes_nothing() {
     for mappings in [1, 3, 24] {
         for guarded in [false, true] {
             child::lives(&format!("{mappings} mappings, guarded: {guarded}"), || {
+                // First, so that what is looked at comes before it in the kernel's list.
+                let Some(mut filler) = Filler::new(400) else { return };
                 let (memory, place) = (striped(mappings), Memory::private(mappings + 4));
                 let (bytes, covered) = (read(memory.all()), place.fill(2));
                 let space = place.borrow();
-                let lines = || lines_in(&[memory.all(), place.all()]);
+                let lines = || filler::lines(&[memory.all(), place.all()]);
                 let before = lines();
-                let Some(mut filler) = Filler::new() else { return };
+                filler.fill();
                 let mut refusals = 0;
                 for _ in 0..4 * mappings + 12 {
                     let home = memory.pages(0..mappings);
@@ -709,16 +652,9 @@ fn a_loan_that_meets_the_limit_changes_nothing() {
                     assert_eq!(lines(), before);
                     assert_bytes(memory.start(), &bytes, "home");
                     assert_bytes(place.start(), &covered, "the space");
-                    match filler.singles.pop() {
-                        Some(addr) => unmap(addr..addr + page()),
-                        // Two at a time: what a page of the bulk splits off.
-                        None => {
-                            unmap(filler.bulk.start..filler.bulk.start + 2 * page());
-                            filler.bulk.start += 2 * page();
-                        }
-                    }
+                    filler.free(1);
                 }
-                filler.clear();
+                drop(filler);
                 assert!((1..4 * mappings + 12).contains(&refusals), "{refusals} refusals");
             });
         }

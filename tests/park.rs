@@ -7,8 +7,11 @@
 #![allow(clippy::disallowed_methods, reason = "the tests look at the kernel past the crate")]
 
 mod common;
+#[path = "common/filler.rs"]
+mod filler;
 
 use common::*;
+use filler::Filler;
 use pagetie::{Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions};
 
 #[test]
@@ -224,7 +227,7 @@ fn at_the_mapping_limit_a_tie_is_parked_or_stays() {
         write(memory.start() + page(), b"private");
         let mut expected = region_bytes(&region)[pages(0..4)].to_vec();
         expected[page()..page() + 7].copy_from_slice(b"private");
-        let full = fill_up();
+        let Some(full) = Filler::full() else { return };
         let shown = match tie.park() {
             // What it covered is back without a free mapping, and the alias is whole.
             Ok(parked) => {
@@ -242,31 +245,4 @@ fn at_the_mapping_limit_a_tie_is_parked_or_stays() {
         shown.untie().expect("untie");
         assert_bytes(memory.start(), &old, "afterwards");
     });
-}
-
-/// Takes every mapping that the process may have; gives them back when dropped.
-fn fill_up() -> impl Drop {
-    struct Full(std::ops::Range<usize>);
-    impl Drop for Full {
-        fn drop(&mut self) {
-            unmap(self.0.clone());
-        }
-    }
-    let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .expect("the limit")
-        .trim()
-        .parse()
-        .expect("a number");
-    let len = limit * page();
-    let start = map(0, len, libc::PROT_NONE, PRIVATE, None);
-    let full = Full(start..start + len);
-    // Every other page differs from its neighbours, until no mapping is left.
-    for n in (1..limit).step_by(2) {
-        let addr = std::ptr::with_exposed_provenance_mut(start + n * page());
-        // SAFETY: the test's own reservation.
-        if unsafe { libc::mprotect(addr, page(), libc::PROT_READ) } != 0 {
-            break;
-        }
-    }
-    full
 }

@@ -12,6 +12,8 @@
 #[path = "common/child.rs"]
 mod child;
 mod common;
+#[path = "common/filler.rs"]
+mod filler;
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
@@ -27,7 +29,8 @@ use std::thread;
 use common::{
     Memory, assert_bytes, maps, mlock, mprotect, page, pages, pattern, peek, poke, region,
 };
-use libc::{MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE};
+use filler::Filler;
+use libc::{MAP_SHARED, PROT_READ, PROT_WRITE};
 use pagetie::{
     Access, Covered, ErrorKind, HugePages, Prefault, Prot, Region, Space, TieOptions, TieSpec,
     Window,
@@ -93,45 +96,6 @@ fn sealed_region() -> Region {
     region
 }
 
-/// Single pages, mapped until the kernel refuses one more. `None`, visibly, where that is too far.
-fn fill_up() -> Option<Vec<usize>> {
-    let limit = fs::read_to_string("/proc/sys/vm/max_map_count").expect("the sysctl");
-    let limit: usize = limit.trim().parse().expect("a number");
-    if limit > 1 << 20 {
-        child::say(&format!("skipped: regressions: vm.max_map_count is {limit}, too many to fill"));
-        return None;
-    }
-    #[cfg(target_env = "gnu")]
-    // SAFETY: sets parameters of the allocator; glibc takes its own lock.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 16 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
-    }
-    let mut filler = Vec::with_capacity(limit);
-    // Later allocations take these blocks, and need no mapping.
-    let blocks: Vec<Vec<u8>> = (0..128).map(|_| vec![1; 64 << 10]).collect();
-    assert!(blocks.iter().all(|block| block[0] == 1));
-    // Shared: each is an object of its own, which merges with no neighbour.
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    loop {
-        // SAFETY: maps a new page wherever the kernel likes.
-        let got = unsafe { libc::mmap(ptr::null_mut(), page(), PROT_NONE, flags, -1, 0) };
-        if got == libc::MAP_FAILED {
-            let errno = io::Error::last_os_error().raw_os_error();
-            assert_eq!(errno, Some(libc::ENOMEM), "what stops the filler");
-            return Some(filler);
-        }
-        assert!(filler.len() < filler.capacity(), "no limit was met");
-        filler.push(got.expose_provenance());
-    }
-}
-
-fn free(filler: &mut Vec<usize>, count: usize) {
-    for addr in filler.drain(filler.len() - count..) {
-        common::unmap(addr..addr + page());
-    }
-}
-
 /// Every other page can only be read: as many mappings as pages.
 fn stripes(range: Range<usize>) {
     for addr in range.step_by(2 * page()) {
@@ -165,11 +129,10 @@ fn mappings_are_known_after_the_first_thread_to_ask_has_gone() {
         let memory = Memory::private(many);
         let (space, region) = (memory.borrow(), common::region(2, many));
         stripes(memory.all());
-        let Some(mut filler) = fill_up() else { return };
-        free(&mut filler, many / 2);
+        let Some(mut filler) = Filler::full() else { return };
+        filler.free(many / 2);
         let kind = space.tie(0, &region, .., Access::ReadOnly).err().map(|error| error.kind());
-        let all = filler.len();
-        free(&mut filler, all);
+        drop(filler);
         assert_eq!(kind, Some(ErrorKind::Limit));
     });
 }
@@ -431,10 +394,9 @@ fn a_tie_of_many_protections_ends_at_the_mapping_limit() {
         for i in (0..many).step_by(2) {
             space.protect(pages(i..i + 1), Prot::Read).unwrap();
         }
-        let Some(mut filler) = fill_up() else { return };
+        let Some(filler) = Filler::full() else { return };
         let ended = tie.untie();
-        let all = filler.len();
-        free(&mut filler, all);
+        drop(filler);
         ended.unwrap();
         assert_bytes(memory.start(), &bytes, "untied");
         let perms = common::perms(memory.all());
@@ -589,7 +551,7 @@ fn a_tie_that_is_not_parked_for_want_of_mappings_says_so() {
         for n in [1, 3, 5] {
             space.protect(pages(n..n + 1), Prot::Read).unwrap();
         }
-        let Some(mut filler) = fill_up() else { return };
+        let Some(mut filler) = Filler::full() else { return };
         let mut kinds = Vec::with_capacity(64);
         // One mapping more each time, until they are enough.
         for _ in 0..64 {
@@ -600,10 +562,9 @@ fn a_tie_that_is_not_parked_for_want_of_mappings_says_so() {
                     tie = refused.tie;
                 }
             }
-            free(&mut filler, 1);
+            filler.free(1);
         }
-        let all = filler.len();
-        free(&mut filler, all);
+        drop(filler);
         assert!((4..64).contains(&kinds.len()), "{kinds:?}");
         assert!(kinds.iter().all(|&kind| kind == ErrorKind::Limit), "{kinds:?}");
     });
