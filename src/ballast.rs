@@ -29,22 +29,24 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Takes the mappings. Nothing is left behind on error.
+    /// Takes the mappings. After an error those that could be had are still there, to be counted and given
+    /// back.
     pub fn take(&self) -> Result<(), Errno> {
         let mut reservation = self.reservation();
         if reservation.is_none() {
             *reservation = Some(sys::reserve(MAPPINGS * page::size())?);
         }
-        let laid = self.lay(&reservation);
-        if laid.is_err() {
-            self.give(&mut reservation);
-        }
-        laid
+        self.lay(&reservation)
     }
 
     /// Gives the mappings back.
     pub fn give_back(&self) {
-        self.give(&mut self.reservation());
+        let mut reservation = self.reservation();
+        self.laid.store(false, Ordering::Relaxed);
+        if let Some(start) = reservation.take() {
+            // SAFETY: our own reservation, forgotten here.
+            let _ = unsafe { sys::unmap(start, MAPPINGS * page::size()) };
+        }
     }
 
     /// Whether the ballast is there to be thrown off; lays it again where another thread was quicker
@@ -90,13 +92,5 @@ impl Ballast {
         self.laid.store(false, Ordering::Relaxed);
         // SAFETY: our own reservation. Merging splits no mapping, so it needs none to spare.
         let _ = unsafe { sys::protect(start, MAPPINGS * page::size(), Protection::NONE) };
-    }
-
-    fn give(&self, reservation: &mut Option<usize>) {
-        self.laid.store(false, Ordering::Relaxed);
-        if let Some(start) = reservation.take() {
-            // SAFETY: our own reservation, forgotten here.
-            let _ = unsafe { sys::unmap(start, MAPPINGS * page::size()) };
-        }
     }
 }

@@ -159,7 +159,12 @@ impl Process {
             return Err(Refusal::Overlap(met.clone().into()));
         }
         if live.spaces == 0 {
-            self.ballast.take().map_err(Refusal::Ballast)?;
+            self.ballast.take().map_err(|errno| {
+                // Counted while there is still what could be had of it.
+                let limit = (errno == Errno::NOMEM).then(|| self.at_mapping_limit()).flatten();
+                self.ballast.give_back();
+                Refusal::Ballast(errno, limit)
+            })?;
         }
         live.spaces += 1;
         live.last += 1;
@@ -199,5 +204,6 @@ impl Process {
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Overlap(Span),
-    Ballast(Errno),
+    /// The error, and count and limit of mappings where that was it.
+    Ballast(Errno, Option<(usize, usize)>),
 }

@@ -561,7 +561,8 @@ pub(crate) const NO_PROC: &str =
 pub(crate) fn refused(process: &Process, op: Op, asked: Span, refusal: process::Refusal) -> Error {
     match refusal {
         process::Refusal::Overlap(met) => Error::overlap(op, asked, met, crate::error::Met::Space),
-        process::Refusal::Ballast(errno) => process.failed(op, asked, Call::Mmap, errno),
+        process::Refusal::Ballast(_, Some((count, limit))) => Error::limit(op, asked, count, limit),
+        process::Refusal::Ballast(errno, None) => process.failed(op, asked, Call::Mmap, errno),
     }
 }
 

@@ -578,6 +578,41 @@ fn what_is_refused_leaves_no_split_mapping() {
     child::lives("splits", || at_the_limit(no_split_is_left));
 }
 
+/// The first space of a process lays the ballast: refused with room for all but a part of it, too.
+fn the_first_space(filler: &mut Filler) {
+    let memory = Memory::private(8);
+    let others = filler.others();
+    for borrowed in [false, true] {
+        let (mut made, mut refused) = (0, 0);
+        for room in 0..=24 {
+            filler.fill();
+            filler.free(room);
+            let space = match borrowed {
+                true => memory.try_borrow(memory.all()),
+                false => Space::reserve(8 * page()),
+            };
+            match space {
+                Ok(space) => {
+                    drop(space);
+                    made += 1;
+                }
+                Err(error) => {
+                    assert_limit(&error, filler, &format!("room for {room}"));
+                    refused += 1;
+                }
+            }
+            assert_eq!(filler.others(), others, "borrowed: {borrowed}, room for {room}");
+        }
+        assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+    }
+    filler.free(ROOM / 4);
+}
+
+#[test]
+fn the_first_space_is_made_or_refused_for_the_limit() {
+    child::lives("the first space", || at_the_limit(the_first_space));
+}
+
 // ------------------------------------------------------------------------------ addresses
 
 /// Bytes of addresses that the process uses now.
