@@ -6,8 +6,11 @@
 #[path = "common/child.rs"]
 mod child;
 mod common;
+#[path = "common/filler.rs"]
+mod filler;
 
 use common::*;
+use filler::{Filler, lines};
 use libc::{PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE};
 use pagetie::{Access, ErrorKind, Prot, Region, Space};
 use std::ops::Range;
@@ -278,4 +281,89 @@ fn too_little_memory_or_addresses_change_nothing() {
         assert_bytes(memory.start(), &bytes, "no addresses");
         adopt(memory.all()).expect("there is room now");
     });
+}
+
+/// For so many mappings there is room: around what a call takes with the ballast there, and without it.
+const ROOMS: [usize; 12] = [0, 1, 2, 3, 6, 9, 12, 15, 16, 17, 18, 24];
+
+/// Memory of the host's, `run` of which is adopted at the mapping limit.
+struct Tight {
+    pages: usize,
+    run: Range<usize>,
+    locked: bool,
+}
+
+impl Tight {
+    /// Adopted, or refused and as it was: says which.
+    fn adopt(&self, filler: &mut Filler, room: usize) -> bool {
+        let memory = Memory::private(self.pages);
+        let bytes = memory.fill(room as u64);
+        if self.locked {
+            mlock(memory.all()).expect("locked once already");
+        }
+        let (arena, home) = ([memory.arena()], memory.pages(self.run.clone()));
+        let (before, open, lock) = (lines(&arena), descriptors(), locked());
+        filler.fill();
+        filler.free(room);
+        let adopted = adopt(home.clone());
+        let what = format!("{:?} of {}, room for {room}: {adopted:?}", self.run, self.pages);
+        assert_bytes(memory.start(), &bytes, &what);
+        assert_eq!(locked(), lock, "{what}");
+        let region = match &adopted {
+            Ok(region) => region,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Limit, "{what}");
+                assert_eq!((lines(&arena), descriptors()), (before, open), "{what}");
+                filler.free(40);
+                &adopt(home.clone()).expect("there is room now")
+            }
+        };
+        // One mapping of the region's, and its bytes.
+        let shown = lines(std::slice::from_ref(&home));
+        let range = format!("{:x}-{:x} rw-s ", home.start, home.end);
+        assert!(shown.len() == 1 && shown[0].starts_with(&range), "{what}: {shown:?}");
+        assert_bytes(memory.start(), &bytes, &what);
+        poke(home.start, !bytes[home.start - memory.start()]);
+        assert_eq!(region_bytes(region)[0], peek(home.start), "{what}");
+        adopted.is_ok()
+    }
+}
+
+/// Without a space the ballast is taken for the call alone.
+#[test]
+fn at_the_mapping_limit_memory_is_adopted_or_left_alone() {
+    for beside_a_space in [false, true] {
+        child::lives(&format!("beside a space: {beside_a_space}"), || {
+            // What the crate makes for good.
+            drop(Space::reserve(page()).unwrap());
+            let (space, small) =
+                (beside_a_space.then(|| Space::reserve(page()).unwrap()), region(1, 1));
+            // Before what is looked at, so that it comes behind it in the kernel's list.
+            let Some(mut filler) = Filler::new(400) else { return };
+            let large = 2 * HUGE / page();
+            let locked = match mlock(Memory::private(8).all()) {
+                Ok(()) => Some(Tight { pages: 8, run: 2..6, locked: true }),
+                Err(error) => {
+                    skip(format_args!("adopting locked memory at the limit: mlock: {error}"));
+                    None
+                }
+            };
+            let plain = [(8, 2..6), (8, 0..8), (large + 8, 3..large + 3)];
+            let plain = plain.map(|(pages, run)| Tight { pages, run, locked: false });
+            for tight in plain.into_iter().chain(locked) {
+                let (mut adopted, others) = (0, filler.others());
+                for room in ROOMS {
+                    adopted += usize::from(tight.adopt(&mut filler, room));
+                    filler.fill();
+                    filler.free(200);
+                    // Lays ballast that an adopted region took the place of.
+                    if let Some(space) = &space {
+                        space.tie(0, &small, .., Access::ReadWrite).unwrap().untie().unwrap();
+                    }
+                    assert_eq!(filler.others(), others, "{:?}, room for {room}", tight.run);
+                }
+                assert!((1..ROOMS.len()).contains(&adopted), "{:?}: {adopted} adopted", tight.run);
+            }
+        });
+    }
 }

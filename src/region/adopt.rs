@@ -91,10 +91,11 @@ impl Region {
             .enter(pages.into())
             .map_err(|refusal| space::refused(process, op, pages.into(), refusal))?;
         // SAFETY: the caller's promises; it is plain private memory, as the kernel just said.
-        let replaced = unsafe { replace(process, pages, locked) };
+        let replaced = unsafe { replace(process, pages, locked) }
+            // Before the ballast may go, which counts.
+            .map_err(|(call, errno)| process.failed(op, pages.into(), call, errno));
         process.leave(&entry, pages.into());
-        let (object, stat) =
-            replaced.map_err(|(call, errno)| process.failed(op, pages.into(), call, errno))?;
+        let (object, stat) = replaced?;
         // SAFETY: the memfd was mapped there by `replace`, and stays by the caller's promise.
         let view = unsafe { View::adopted(pages) }.ok_or(Error::os(
             op,
