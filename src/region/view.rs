@@ -14,6 +14,9 @@ use std::ptr::NonNull;
 pub(crate) struct View {
     start: NonNull<u8>,
     pages: Pages,
+    /// What is mapped: a page more, past all that is ever shown. No part that an alias can have is the
+    /// whole mapping, so that one which differs from the rest shows, by not merging with it.
+    mapped: Pages,
     flavour: Flavour,
     /// Advised to be huge pages.
     huge: bool,
@@ -48,14 +51,16 @@ impl View {
             true => Protection::READ,
             false => Protection::READ_WRITE,
         };
-        let place = Reservation::aligned(len, page_size)?;
-        let mut view = Self::over(place, Flavour::of(true, protection), huge, hidden)?;
-        match view.lay(object, view.pages) {
+        // Huge pages cannot be lent, and one more of them is dear.
+        let spare = if page_size == page::size() { page_size } else { 0 };
+        let mut view =
+            Self::over(len, spare, page_size, Flavour::of(true, protection), huge, hidden)?;
+        match view.lay(object, view.mapped) {
             // Sealed against writes: before Linux 6.7 only private maps are allowed, and no byte of
             // it can change any more.
             Err(Errno::PERM) if read_only => {
                 view.flavour.shared = false;
-                view.lay(object, view.pages)?;
+                view.lay(object, view.mapped)?;
             }
             laid => laid?,
         }
@@ -77,21 +82,28 @@ impl View {
         hidden: Option<&'static Process>,
     ) -> Result<Self, Errno> {
         let flavour = Flavour { accounted: true, ..Flavour::of(false, Protection::READ) };
-        let place = Reservation::aligned(self.pages.len(), page::size())?;
-        let view = Self::over(place, flavour, self.huge, hidden)?;
-        view.lay(object, view.pages)?;
+        let (len, page) = (self.pages.len(), page::size());
+        let view = Self::over(len, page, page, flavour, self.huge, hidden)?;
+        view.lay(object, view.mapped)?;
         Ok(view)
     }
 
+    /// A place for a view of `len` bytes, where nothing is mapped yet.
     fn over(
-        place: Reservation,
+        len: usize,
+        spare: usize,
+        page_size: usize,
         flavour: Flavour,
         huge: bool,
         hidden: Option<&'static Process>,
     ) -> Result<Self, Errno> {
-        let start = std::ptr::with_exposed_provenance_mut(place.pages().start());
-        let start = NonNull::new(start).ok_or(Errno::INVAL)?;
-        Ok(Self { start, pages: place.keep(), flavour, huge, hidden, stays: false })
+        let place = Reservation::aligned(len.checked_add(spare).ok_or(Errno::NOMEM)?, page_size)?;
+        let mapped = place.pages();
+        let pages = Pages::known(mapped.start(), mapped.start() + len).ok_or(Errno::INVAL)?;
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));
+        let start = start.ok_or(Errno::INVAL)?;
+        place.keep();
+        Ok(Self { start, pages, mapped, flavour, huge, hidden, stays: false })
     }
 
     /// The host's own addresses, at which the object was mapped.
@@ -101,13 +113,13 @@ impl View {
     pub unsafe fn adopted(pages: Pages) -> Option<Self> {
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()))?;
         let flavour = Flavour::of(true, Protection::READ_WRITE);
-        Some(Self { start, pages, flavour, huge: false, hidden: None, stays: true })
+        Some(Self { start, pages, mapped: pages, flavour, huge: false, hidden: None, stays: true })
     }
 
     /// Maps a part of the object where the view has it, as it was mapped at first: the bytes are the same,
     /// and nothing is mapped in.
     pub fn lay(&self, object: &Object, part: Pages) -> Result<(), Errno> {
-        assert!(self.pages.contains(part) && !self.stays);
+        assert!(self.mapped.contains(part) && !self.stays);
         let (start, len) = (part.start(), part.len());
         let offset = start - self.pages.start();
         // SAFETY: over our own reservation, or what was laid there before: other pages do not appear.
@@ -126,7 +138,7 @@ impl View {
     /// Whether the kernel has it as one mapping, with the protection it was laid with. Not so where a part
     /// of it was protected, advised, or replaced by something else.
     pub fn is_whole(&self, maps: &Maps, identity: Identity) -> bool {
-        let (start, end) = (self.pages.start(), self.pages.end());
+        let (start, end) = (self.mapped.start(), self.mapped.end());
         let mut whole = false;
         let asked = maps.visit(start, end, |vma| {
             whole = vma.start <= start
@@ -165,7 +177,7 @@ impl Drop for View {
     fn drop(&mut self) {
         if !self.stays && self.hidden.is_none_or(Process::is_current) {
             // SAFETY: mapped by `new`, and the region that lent references into it is gone.
-            let _ = unsafe { sys::unmap(self.pages.start(), self.pages.len()) };
+            let _ = unsafe { sys::unmap(self.mapped.start(), self.mapped.len()) };
         }
     }
 }
