@@ -78,6 +78,20 @@ const FACILITIES: &[Facility] = &[
         mend: None,
     },
     Facility {
+        name: "PAGEMAP_SCAN",
+        since: "6.7",
+        probe: pagemap_scan,
+        fallback: "Prefault::Populate walks over pages that are mapped in already, too",
+        mend: None,
+    },
+    Facility {
+        name: "MREMAP_DONTUNMAP of a file",
+        since: "5.13",
+        probe: dont_unmap_file,
+        fallback: "windows and populated ties map their pages in anew; nothing can be parked",
+        mend: None,
+    },
+    Facility {
         name: "MADV_COLLAPSE of a memfd",
         since: "6.1",
         probe: collapse,
@@ -426,6 +440,26 @@ fn dont_unmap() -> Probe {
     if seen == (0, 7) { Ok(()) } else { wrong("the page did not move") }
 }
 
+fn dont_unmap_file() -> Probe {
+    let fd = memfd(libc::MFD_NOEXEC_SEAL).or_else(|_| memfd(0))?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let (anywhere, len) = (ptr::null_mut::<c_void>(), page::size());
+    // SAFETY: maps a new page wherever the kernel likes.
+    let start =
+        unsafe { libc::mmap(anywhere, len, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+    let view = Scratch::at(start, len)?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
+    // SAFETY: moves the page tables of the scratch page to a place that the kernel chooses.
+    let moved = unsafe { libc::mremap(view.start, len, len, flags, anywhere) };
+    let moved = Scratch::at(moved, len)?;
+    // SAFETY: both are mapped, writable and readable.
+    let seen = unsafe {
+        moved.start.cast::<u8>().write_volatile(7);
+        view.start.cast::<u8>().read_volatile()
+    };
+    if seen == 7 { Ok(()) } else { wrong("the old addresses show something else") }
+}
+
 fn tie_and_untie(how: TieOptions) -> Probe {
     let page = page::size();
     let region = Region::new(page)?;
@@ -461,6 +495,49 @@ fn procmap_query() -> Probe {
     // SAFETY: PROCMAP_QUERY reads and writes one `struct procmap_query`, and asks for no names.
     unsafe { ioctl(&maps, Updater::<CALL, _>::new(&mut query)) }?;
     if (query.start..query.end).contains(&addr) { Ok(()) } else { wrong("another mapping") }
+}
+
+/// The kernel's `struct pm_scan_arg`.
+#[repr(C)]
+#[derive(Default)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    runs: u64,
+    room: u64,
+    most: u64,
+    inverted: u64,
+    mask: u64,
+    any_of: u64,
+    wanted: u64,
+}
+
+const _: () = assert!(size_of::<Scan>() == 96);
+
+fn pagemap_scan() -> Probe {
+    const CALL: rustix::ioctl::Opcode = opcode::read_write::<Scan>(b'f', 16);
+    const PRESENT: u64 = 1 << 3;
+    let pagemap = File::open("/proc/self/pagemap")?;
+    let scratch = Scratch::writable(1)?;
+    let start = scratch.start.addr() as u64;
+    let mut runs = [[0_u64; 3]; 1];
+    let mut scan = Scan {
+        size: size_of::<Scan>() as u64,
+        start,
+        end: start + scratch.len as u64,
+        runs: runs.as_mut_ptr().expose_provenance() as u64,
+        room: runs.len() as u64,
+        inverted: PRESENT,
+        mask: PRESENT,
+        wanted: PRESENT,
+        ..Scan::default()
+    };
+    // SAFETY: PAGEMAP_SCAN reads and writes one `struct pm_scan_arg`, and at most one run into the live array.
+    unsafe { ioctl(&pagemap, Updater::<CALL, _>::new(&mut scan)) }?;
+    if runs[0][0] == start { Ok(()) } else { wrong("a page that was never touched is there") }
 }
 
 fn collapse() -> Probe {

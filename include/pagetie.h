@@ -211,7 +211,8 @@ typedef struct pagetie_tie_options {
   size_t size;
   /// 0 keep: untie brings back what was covered; 1 discard: untie leaves zero pages.
   int32_t covered;
-  /// 0 no; 1 populate, still following the region; 2 copy-on-write only: copy everything now.
+  /// 0 no; 1 populate, still following the region: from 512 KiB on with page tables that a view of the
+  /// region lends, and has back when the tie ends; 2 copy-on-write only: copy everything now.
   int32_t prefault;
   /// 1: other threads may write the covered range during the call, and lose nothing.
   int32_t concurrent;

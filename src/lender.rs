@@ -38,7 +38,7 @@ pub(crate) struct Lender<'a> {
 }
 
 /// Shorter ones are not worth the calls: they are mapped anew, and fault.
-const WORTH_LENDING: usize = 2 << 20;
+const WORTH_LENDING: usize = 512 << 10;
 
 impl<'a> Lender<'a> {
     /// Who can lend to an alias of this length. `None` where that would not pay, where nobody has such page

@@ -60,6 +60,15 @@ pub enum Prefault {
     #[default]
     No,
     /// All pages are mapped in, and keep following the region.
+    ///
+    /// From 512 KiB on the page tables are a view's of the region, which lends them and has them back when
+    /// the tie ends: of a read-write tie the host view, where pages fault in again if the host reads them
+    /// meanwhile; of a read-only tie one of the region's own. What is mapped in there already, because the
+    /// host wrote it or another such tie was there before, is not mapped in again.
+    ///
+    /// Source: madvise(2) `MADV_POPULATE_READ`, Linux 5.14; mremap(2) `MREMAP_DONTUNMAP`; `PAGEMAP_SCAN`,
+    /// Linux 6.7, without which all is populated.
+    #[doc(alias = "MAP_POPULATE")]
     Populate,
     /// [`Access::CopyOnWrite`] only: everything is copied now, and the pages stop following the
     /// region.

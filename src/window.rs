@@ -169,7 +169,7 @@ impl Window {
     /// Makes ready what [`Window::show`] of this range will need: its pages mapped in. Nothing happens where
     /// it is visible already.
     ///
-    /// Of a window of 2 MiB and more they are mapped in where the window has its page tables from: in the
+    /// Of a window of 512 KiB and more they are mapped in where the window has its page tables from: in the
     /// host view where it is read-write, in a view of the region's own where it is read-only. What was
     /// shown before goes back there, so whoever shows it again, through any window, finds it ready. That
     /// takes a five-hundredth of its length as page tables, for as long as the region lives. While shown
@@ -190,6 +190,7 @@ impl Window {
     /// the same.
     ///
     /// # Source
+    /// A touch of each 64 KiB, around which the kernel maps what is in memory; of what could be shortened,
     /// madvise(2) `MADV_POPULATE_READ`, Linux 5.14.
     pub fn prepare(&self, range: Range<usize>) -> Result<()> {
         if let Ok(asked) = self.preparer.inner.check(Op::Prepare, Extent::of(&range, 0)) {

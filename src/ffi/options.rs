@@ -129,7 +129,8 @@ pub struct pagetie_tie_options {
     pub size: usize,
     /// 0 keep: untie brings back what was covered; 1 discard: untie leaves zero pages.
     pub covered: i32,
-    /// 0 no; 1 populate, still following the region; 2 copy-on-write only: copy everything now.
+    /// 0 no; 1 populate, still following the region: from 512 KiB on with page tables that a view of the
+    /// region lends, and has back when the tie ends; 2 copy-on-write only: copy everything now.
     pub prefault: i32,
     /// 1: other threads may write the covered range during the call, and lose nothing.
     pub concurrent: i32,
