@@ -12,10 +12,8 @@
 
 #![allow(unsafe_code, reason = "maps over addresses that its callers own or were lent")]
 
-use crate::lender::Lender;
 use crate::options::{Access, Prefault, TieOptions};
 use crate::page::{self, Pages};
-use crate::process::Process;
 use crate::region::Region;
 use crate::reservation::{self, congruent_place};
 use crate::sys::{self, Advice, Call, Errno, Flavour, Pagemap, Protection, Vma};
@@ -169,14 +167,6 @@ impl Alias {
             _ => touch(pages),
         };
         done.map_err(|errno| (Call::Madvise, errno))
-    }
-
-    /// Whether a view of the region is to lend its page tables: where they are to be populated, which is
-    /// done there now. If it fails, the alias is built, and says why.
-    pub fn populate_lender(&self, process: &Process, pages: Pages) -> bool {
-        let lender = || Lender::of(process, self, pages.len());
-        self.options.prefault == Prefault::Populate
-            && lender().is_some_and(|lender| lender.populate().is_ok())
     }
 
     /// Maps those pages in that are in memory, where that is quick: a hint.

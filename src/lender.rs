@@ -23,6 +23,7 @@
 
 use crate::alias::{Alias, Failed};
 use crate::aside::Aside;
+use crate::options::Prefault;
 use crate::page::{self, Pages};
 use crate::process::Process;
 use crate::region::View;
@@ -44,17 +45,28 @@ impl<'a> Lender<'a> {
     /// Who can lend to an alias of this length. `None` where that would not pay, where nobody has such page
     /// tables, and where the view is not as it was made: a part of it is locked, advised or protected.
     pub fn of(process: &'a Process, alias: &'a Alias, len: usize) -> Option<Self> {
-        if len < WORTH_LENDING {
+        let lender = Self::perhaps(process, alias, len)?;
+        // Of one mapping, a page tells whether all is locked.
+        let unlocked = || sys::is_locked(lender.piece.start(), page::size()) == Ok(false);
+        (lender.is_whole() && unlocked() && lender.can_move()).then_some(lender)
+    }
+
+    /// [`Lender::of`] before the kernel is asked, and before the alias was checked.
+    fn perhaps(process: &'a Process, alias: &'a Alias, len: usize) -> Option<Self> {
+        if len < WORTH_LENDING || alias.offset % page::size() != 0 {
             return None;
         }
         let (maps, view) = (process.maps()?, alias.region.lender(alias.options.access)?);
-        let start = view.pages().start() + alias.offset;
-        let piece =
-            Pages::known(start, start + len).filter(|&piece| view.pages().contains(piece))?;
-        let lender = Self { process, maps, alias, view, piece };
-        // Of one mapping, a page tells whether all is locked.
-        let unlocked = || sys::is_locked(start, page::size()) == Ok(false);
-        (lender.is_whole() && unlocked() && lender.can_move()).then_some(lender)
+        let start = view.pages().start().checked_add(alias.offset)?;
+        let piece = Pages::known(start, start.checked_add(len)?)?;
+        view.pages().contains(piece).then_some(Self { process, maps, alias, view, piece })
+    }
+
+    /// Maps in what an alias is to be lent that shall be populated, and says whether it shall and was. Where
+    /// it fails, as of an alias that is yet to be refused, the alias is built, and that says why.
+    pub fn populated(process: &Process, alias: &Alias, len: usize) -> bool {
+        alias.options.prefault == Prefault::Populate
+            && Lender::perhaps(process, alias, len).is_some_and(|lender| lender.populate().is_ok())
     }
 
     fn is_whole(&self) -> bool {

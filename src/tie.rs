@@ -209,7 +209,7 @@ impl Space {
         options: TieOptions,
     ) -> Result<Tie> {
         let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
-        let lend = plan.alias.populate_lender(self.shared().process, plan.pages);
+        let lend = Lender::populated(self.shared().process, &plan.alias, plan.pages.len());
         carry_out(self.shared(), Plan { lend, ..plan })
     }
 
@@ -222,7 +222,7 @@ impl Space {
         options: TieOptions,
     ) -> Result<Tie> {
         let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
-        plan.alias.populate_lender(self.shared().process, plan.pages);
+        Lender::populated(self.shared().process, &plan.alias, plan.pages.len());
         carry_out(self.shared(), Plan { lend: true, ..plan })
     }
 
@@ -547,7 +547,7 @@ impl Tie {
     /// mmap(2) `MAP_FIXED`.
     pub fn retie(&mut self, region: &Region, offset: usize) -> Result<()> {
         let alias = Alias::new(region, offset, self.alias.options);
-        let lend = alias.populate_lender(self.shared.process, self.record.pages);
+        let lend = Lender::populated(self.shared.process, &alias, self.record.pages.len());
         self.replace(Op::Retie, alias, None, lend)
     }
 

@@ -158,7 +158,7 @@ impl Window {
                 }
                 None => {
                     let alias = inner.alias(inner.base(range));
-                    alias.populate_lender(inner.process, inner.home);
+                    Lender::populated(inner.process, &alias, inner.home.len());
                     self.tie.replace(Op::Show, alias, None, true)?;
                 }
             }

@@ -317,6 +317,26 @@ fn a_lent_tie_is_retied_parked_and_resumed_like_others() {
 }
 
 #[test]
+fn what_cannot_be_tied_is_not_lent() {
+    let (region, bytes) = written(5, 2 * LEN);
+    let space = Space::reserve(2 * LEN).expect("reserve");
+    let how = populated(Access::ReadWrite);
+    let mut tie = space.tie(0, &region, ..LEN, how).expect("tie");
+    let mut refused = |offset| tie.retie(&region, offset).expect_err("refused").kind();
+    assert_eq!(refused(1), ErrorKind::Misaligned);
+    for offset in [LEN + page(), 2 * LEN, usize::MAX - page() + 1] {
+        assert_eq!(refused(offset), ErrorKind::OutOfRange);
+    }
+    assert_bytes(start(&tie), &bytes[..LEN], "as it was");
+    let error = space.tie(LEN / 2, &region, ..LEN, how).expect_err("overlaps");
+    assert_eq!(error.kind(), ErrorKind::Overlap);
+    let error = space.tie(LEN + 1, &region, ..LEN, how).expect_err("inside a page");
+    assert_eq!(error.kind(), ErrorKind::Misaligned);
+    assert_eq!(region_bytes(&region), bytes);
+    assert_whole(&region);
+}
+
+#[test]
 fn regions_that_grow_and_are_discarded_while_lent() {
     let region = Region::builder().max_len(2 * LEN).build(LEN).expect("a region");
     region.write_at(0, &pattern(3, LEN)).expect("write");
