@@ -10,8 +10,8 @@ mod bare;
 mod contest;
 
 use contest::{
-    Contender, Contest, Goal, Pages, Question, batch, copy, machine, machine::in_units, scan,
-    size_name, stream, verbs, warm,
+    Contender, Contest, Goal, Pages, Question, batch, copy, machine, machine::in_units, only_once,
+    scan, size_name, stream, verbs, warm,
 };
 use std::{
     env,
@@ -20,8 +20,7 @@ use std::{
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let has = |flag| arguments.iter().any(|argument| argument == flag);
-    let effort = if has("--bench") && !has("--test") { FULL } else { ONCE };
+    let effort = if only_once() { ONCE } else { FULL };
     let asked = |question: &str| {
         let mut words = arguments.iter().filter(|a| !a.starts_with('-')).peekable();
         words.peek().is_none() || words.any(|word| question.contains(word.as_str()))

@@ -11,6 +11,15 @@ pub fn in_units(ns: f64) -> String {
     }
 }
 
+/// How many bytes of memory are to be had without harm to others; 0 where nobody knows.
+pub fn available() -> usize {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok()
+    });
+    kib.unwrap_or(0) << 10
+}
+
 /// What the numbers were measured on, as a list in Markdown.
 pub fn lines() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|_| "unknown".into());

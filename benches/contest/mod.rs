@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "reads tied memory through raw pointers")]
 
 pub mod batch;
+pub mod calls;
 pub mod copy;
 pub mod machine;
 pub mod scan;
@@ -16,9 +17,12 @@ pub mod stream;
 pub mod verbs;
 pub mod warm;
 
-use crate::bare::BLOCK;
+use crate::bare::{BLOCK, Memory};
 use pagetie::{HugePages, Region, page};
-use std::time::{Duration, Instant};
+use std::{
+    env, ptr,
+    time::{Duration, Instant},
+};
 
 /// One way to do a thing.
 pub struct Contender {
@@ -123,6 +127,13 @@ pub fn size_name(bytes: usize) -> String {
     }
 }
 
+/// Whether everything is done once, to see that it works, and nothing is measured: with `--test`, and where
+/// `cargo test --benches` starts a bench, without `--bench`. As criterion has it.
+pub fn only_once() -> bool {
+    let has = |flag| env::args().any(|argument| argument == flag);
+    has("--test") || !has("--bench")
+}
+
 /// What a region's memory is made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
@@ -180,6 +191,13 @@ pub fn numbered(len: usize, pages: Pages) -> (Region, u64) {
         }
     }
     (region, sum)
+}
+
+/// Copies `len` bytes of the region, from `offset` on, to the memory's start.
+pub fn copy_to(region: &Region, offset: usize, memory: &Memory, len: usize) {
+    assert!(len <= memory.len() && offset + len <= region.len());
+    // SAFETY: both are that long, as just asserted, apart, and nobody else uses them meanwhile.
+    unsafe { ptr::copy_nonoverlapping(region.as_ptr().add(offset), memory.as_ptr(), len) };
 }
 
 /// The sum of all words.

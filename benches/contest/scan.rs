@@ -3,10 +3,10 @@
 //! A round that ties starts from nothing mapped, so each page faults in at its first read; the
 //! call, that first scan and the end of the tie are shown apart too.
 
-use super::{Contender, Pages, numbered, page_number, sum};
+use super::{Contender, Pages, copy_to, numbered, page_number, sum};
 use crate::bare::{BLOCK, Memory};
 use pagetie::{Access, Covered, Parked, Prefault, Region, Space, Tie, TieOptions, page};
-use std::{cell::RefCell, hint::black_box, ptr, rc::Rc};
+use std::{cell::RefCell, hint::black_box, rc::Rc};
 
 /// One page to 256 MiB.
 pub fn sizes() -> Vec<usize> {
@@ -72,8 +72,7 @@ pub fn mapped(name: &'static str, scene: &Rc<Scene>) -> Contender {
 fn copied(name: &'static str, scene: &Rc<Scene>) -> Contender {
     let (s, warm) = (Rc::clone(scene), Memory::new(scene.len));
     let copy = move || {
-        // SAFETY: both are `len` bytes long, apart, and nobody else uses them meanwhile.
-        unsafe { ptr::copy_nonoverlapping(s.region.as_ptr(), warm.as_ptr(), s.len) };
+        copy_to(&s.region, 0, &warm, s.len);
         s.scan(warm.as_ptr());
     };
     copy();

@@ -7,7 +7,7 @@
 //!   window       shown    prepared by the other thread
 //! ```
 
-use super::{Contender, Contest, Goal, Pages, Question, numbered, size_name, sum};
+use super::{Contender, Contest, Goal, Pages, Question, machine, numbered, size_name, sum};
 use crate::bare::BLOCK;
 use pagetie::{Access, Prefault, Preparer, Region, Space, TieOptions, Window};
 use std::{env, fs, hint::black_box, ops::Range, rc::Rc, sync::mpsc, thread};
@@ -29,11 +29,7 @@ pub fn total() -> usize {
     {
         return usize::max(mib << 20, LEAST).next_multiple_of(CHUNK);
     }
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok()
-    });
-    let fits = kib.map_or(WANTED, |kib| (kib << 10) * 2 / 3 / CHUNK * CHUNK);
+    let fits = machine::available() * 2 / 3 / CHUNK * CHUNK;
     let total = fits.clamp(LEAST, WANTED);
     if total < WANTED {
         println!("memory is short: {} are streamed, not {}", size_name(total), size_name(WANTED));

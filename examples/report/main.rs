@@ -12,8 +12,8 @@ mod contest;
 mod measure;
 mod picture;
 
-use contest::{machine, machine::in_units, size_name};
-use measure::{Guests, Size, Streams, Way};
+use contest::{calls::Way, machine, machine::in_units, size_name};
+use measure::{Guests, Size, Streams};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,68 +1,15 @@
 //! The measurements: who takes turns with whom, and for how long.
 
-#![allow(unsafe_code, reason = "reads tied memory through raw pointers, and lends memory")]
+#![allow(unsafe_code, reason = "reads tied memory through raw pointers")]
 
-use crate::bare::{BLOCK, Memory};
-use crate::contest::scan::{BAREST, Scene};
+use crate::bare::Memory;
+use crate::contest::calls::{self, Way};
+use crate::contest::scan::BAREST;
 use crate::contest::stream::{Usage, stream};
-use crate::contest::{Contender, Pages, numbered, sum};
-use pagetie::{Parked, Prefault, Region, Space, Tie, page};
+use crate::contest::{Contender, Pages, copy_to, machine, numbered, sum};
+use pagetie::Space;
 use std::hint::black_box;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
-use std::{fs, ptr};
-
-/// One way to make bytes appear elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Copy,
-    Tie,
-    Resume,
-    Lend,
-    /// The scan alone, of memory that is mapped in.
-    ScanInPlace,
-    CopyScan,
-    TieScan,
-    ResumeScan,
-    LendScan,
-    PopulatedScan,
-    HugeScan,
-}
-
-impl Way {
-    pub const CALLS: [Self; 4] = [Self::Copy, Self::Tie, Self::Resume, Self::Lend];
-    pub const SCANS: [Self; 5] =
-        [Self::CopyScan, Self::TieScan, Self::ResumeScan, Self::LendScan, Self::ScanInPlace];
-    pub const TIES: [Self; 4] =
-        [Self::TieScan, Self::PopulatedScan, Self::HugeScan, Self::ResumeScan];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Copy => "memcpy",
-            Self::Tie => "mmap (tie)",
-            Self::Resume => "mremap (resume)",
-            Self::Lend => "loan",
-            Self::ScanInPlace => "scan in place",
-            Self::CopyScan => "memcpy, scan",
-            Self::TieScan => "mmap (tie), scan",
-            Self::ResumeScan => "mremap (resume), scan",
-            Self::LendScan => "loan, scan",
-            Self::PopulatedScan => "tie, prefaulted, scan",
-            Self::HugeScan => "tie, huge, scan",
-        }
-    }
-
-    /// What kind of tie it is.
-    pub const fn short(self) -> &'static str {
-        match self {
-            Self::TieScan => "base pages",
-            Self::PopulatedScan => "prefaulted",
-            Self::HugeScan => "huge (collapsed)",
-            Self::ResumeScan => "warm (resumed)",
-            other => other.name(),
-        }
-    }
-}
 
 /// Times for one size, in nanoseconds: round by round, so that two ways can be compared in each.
 pub struct Size {
@@ -116,107 +63,17 @@ fn take_turns(contenders: &mut [Contender], time: Duration) -> Vec<Vec<f64>> {
     taken
 }
 
-fn available() -> usize {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok()
-    });
-    kib.unwrap_or(0) << 10
-}
-
-/// Questions (a) and (b): a page to 1 GiB, or less where memory is short.
+/// Questions (a) and (b).
 pub fn sizes() -> Vec<Size> {
-    // A region, a huge one, the copy, what is lent; and as much again for others.
-    let most = usize::min(1 << 30, available() / 8);
-    let huge = Pages::huge_works();
-    let mut sizes = Vec::new();
-    let mut len = page::size();
-    while len <= most {
-        sizes.push(size(len, huge && len >= BLOCK));
-        len *= 4;
-    }
-    sizes
+    calls::sizes(calls::MOST).into_iter().map(size).collect()
 }
 
-fn size(len: usize, huge: bool) -> Size {
+fn size(len: usize) -> Size {
     println!("{} KiB ...", len >> 10);
-    let scene = Scene::new(len, Pages::Base);
-    let mut ways = vec![Way::Copy, Way::CopyScan, Way::ScanInPlace, Way::Tie, Way::TieScan];
-    ways.extend([Way::PopulatedScan, Way::Resume, Way::ResumeScan, Way::Lend, Way::LendScan]);
-    let scans = |way| Way::SCANS.contains(&way) || Way::TIES.contains(&way);
-    let copy = Rc::new(Memory::new(len));
-    let lent = Rc::new(Memory::new(len));
-    copy_to(&scene.region, 0, &lent, len);
-    let mut contenders: Vec<Contender> = ways
-        .iter()
-        .map(|&way| {
-            let (s, name) = (Rc::clone(&scene), way.name());
-            match way {
-                Way::Copy | Way::CopyScan => copied(name, s, Rc::clone(&copy), scans(way)),
-                Way::Resume | Way::ResumeScan => resumed(name, s, scans(way)),
-                Way::Lend | Way::LendScan => loaned(name, s, Rc::clone(&lent), scans(way)),
-                Way::ScanInPlace => Contender::new(name, move || s.scan(s.region.as_ptr())),
-                _ => tied(name, s, way == Way::PopulatedScan, scans(way)),
-            }
-        })
-        .collect();
-    if huge {
-        ways.push(Way::HugeScan);
-        let scene = Scene::new(len, Pages::Huge);
-        contenders.push(tied(Way::HugeScan.name(), scene, false, true));
-    }
+    let (ways, mut contenders): (Vec<_>, Vec<_>) =
+        calls::contenders(len, &Way::ALL).into_iter().unzip();
     let taken = take_turns(&mut contenders, Duration::from_millis(1500));
     Size { len, rounds: ways.into_iter().zip(taken).collect() }
-}
-
-fn copy_to(region: &Region, offset: usize, memory: &Memory, len: usize) {
-    assert!(len <= memory.len() && offset + len <= region.len());
-    // SAFETY: both are that long, as just asserted, apart, and nobody else uses them meanwhile.
-    unsafe { ptr::copy_nonoverlapping(region.as_ptr().add(offset), memory.as_ptr(), len) };
-}
-
-fn copied(name: &'static str, s: Rc<Scene>, warm: Rc<Memory>, scans: bool) -> Contender {
-    Contender::new(name, move || {
-        copy_to(&s.region, 0, black_box(&warm), s.len);
-        if scans {
-            s.scan(warm.as_ptr());
-        }
-    })
-}
-
-fn tied(name: &'static str, s: Rc<Scene>, populated: bool, scans: bool) -> Contender {
-    let how = if populated { BAREST.prefault(Prefault::Populate) } else { BAREST };
-    Contender::new(name, move || {
-        let tie = s.tie(how);
-        if scans {
-            s.scan(tie.as_ptr());
-        }
-        tie.untie().expect("untie");
-    })
-}
-
-fn resumed(name: &'static str, s: Rc<Scene>, scans: bool) -> Contender {
-    let tie: Tie = s.tie(BAREST.prefault(Prefault::Populate));
-    let mut parked: Option<Parked> = Some(tie.park().expect("park"));
-    Contender::new(name, move || {
-        let tie = parked.take().expect("parked").resume(&s.space, 0).expect("resume");
-        if scans {
-            s.scan(tie.as_ptr());
-        }
-        parked = Some(tie.park().expect("park"));
-    })
-}
-
-fn loaned(name: &'static str, s: Rc<Scene>, lent: Rc<Memory>, scans: bool) -> Contender {
-    Contender::new(name, move || {
-        // SAFETY: private memory of ours, which lives as long as the contender; one thread, which has no
-        // references into it and uses the loan only.
-        let loan = unsafe { s.space.lend(0, lent.as_ptr(), s.len) }.expect("lend");
-        if scans {
-            s.scan(loan.as_ptr());
-        }
-        loan.give_back().expect("give back");
-    })
 }
 
 /// Question (d).
@@ -229,7 +86,7 @@ pub struct Streams {
 
 pub fn streams() -> Streams {
     const WINDOW: usize = 64 << 20;
-    let total = usize::min(1 << 30, available() / 8).next_multiple_of(WINDOW);
+    let total = usize::min(1 << 30, machine::available() / 8).next_multiple_of(WINDOW);
     let mut kinds = vec![("base", Pages::Base)];
     if Pages::huge_works() {
         kinds.push(("huge", Pages::Huge));
