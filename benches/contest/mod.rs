@@ -12,6 +12,7 @@ pub mod batch;
 pub mod calls;
 pub mod copy;
 pub mod machine;
+pub mod memory;
 pub mod scan;
 pub mod stream;
 pub mod verbs;

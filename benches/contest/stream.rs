@@ -7,10 +7,12 @@
 //!   window       shown    prepared by the other thread
 //! ```
 
-use super::{Contender, Contest, Goal, Pages, Question, machine, numbered, size_name, sum};
+use super::{
+    Contender, Contest, Goal, Pages, Question, machine, memory::Usage, numbered, size_name, sum,
+};
 use crate::bare::BLOCK;
 use pagetie::{Access, Prefault, Preparer, Region, Space, TieOptions, Window};
-use std::{env, fs, hint::black_box, ops::Range, rc::Rc, sync::mpsc, thread};
+use std::{env, hint::black_box, ops::Range, rc::Rc, sync::mpsc, thread};
 use wasmtime::{Engine, Instance, Module, Store, TypedFunc};
 
 /// As long as the window.
@@ -251,29 +253,6 @@ pub fn all(len: usize) -> Vec<Question> {
         });
     }
     all
-}
-
-/// What this process uses, in KiB.
-#[derive(Clone, Copy, Default)]
-pub struct Usage {
-    /// Its share of physical memory: a page that it shows at two addresses counts once.
-    pub pss: usize,
-    /// Page tables, which no Pss has.
-    pub tables: usize,
-}
-
-impl Usage {
-    pub fn now() -> Self {
-        let field = |file: &str, name: &str| {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().strip_suffix(" kB")?.parse().ok()
-        };
-        Self {
-            pss: field("/proc/self/smaps_rollup", "Pss:").unwrap_or(0),
-            tables: field("/proc/self/status", "VmPTE:").unwrap_or(0),
-        }
-    }
 }
 
 /// How memory grows while a region is streamed that was scanned in place before: the usage before, and

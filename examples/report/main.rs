@@ -12,8 +12,9 @@ mod contest;
 mod measure;
 mod picture;
 
+use contest::memory::{self, Guests};
 use contest::{calls::Way, machine, machine::in_units, size_name};
-use measure::{Guests, Size, Streams};
+use measure::{Size, Streams};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -84,14 +85,8 @@ fn text(sizes: &[Size], streams: &Streams, guests: &[Guests], seconds: u64) -> S
     }
     text += "\n## (f) Memory of guests that all see one region of 64 MiB\n\n![](f-guests.svg)\n\n\
              Pss of the process, the region included, after each guest (a space) has read every page.\n\
-             Page tables come on top: they are in no Pss. Copying stops at 16 guests, to spare memory.\n\n| guests | tied | page tables | copied | page tables |\n\
-             |--:|--:|--:|--:|--:|\n";
-    for Guests { count, tied, copied } in guests {
-        let mib = |kib: usize| format!("{:.1} MiB", kib as f64 / 1024.0);
-        let copied = copied.map_or(("-".into(), "-".into()), |c| (mib(c.pss), mib(c.tables)));
-        let (pss, tables) = (mib(tied.pss), mib(tied.tables));
-        let _ = writeln!(text, "| {count} | {pss} | {tables} | {} | {} |", copied.0, copied.1);
-    }
+             Page tables come on top: they are in no Pss. Copying stops at 16 guests, to spare memory.\n\n";
+    text += &memory::table(guests);
     text
 }
 

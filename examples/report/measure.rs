@@ -4,8 +4,8 @@
 
 use crate::bare::Memory;
 use crate::contest::calls::{self, Way};
-use crate::contest::scan::BAREST;
-use crate::contest::stream::{Usage, stream};
+use crate::contest::memory::{self, Guests};
+use crate::contest::stream::stream;
 use crate::contest::{Contender, Pages, copy_to, machine, numbered, sum};
 use pagetie::Space;
 use std::hint::black_box;
@@ -140,59 +140,9 @@ fn stream_contenders(total: usize, window: usize, pages: Pages) -> Vec<Contender
     [plain, through].into_iter().chain(copies).collect()
 }
 
-/// Question (f): KiB that so many guests take, the region included.
-pub struct Guests {
-    pub count: usize,
-    pub tied: Usage,
-    pub copied: Option<Usage>,
-}
-
+/// Question (f).
 pub fn guests() -> Vec<Guests> {
-    const LEN: usize = 64 << 20;
     const MOST_COPIES: usize = 16;
     println!("memory of guests ...");
-    let counts = [1, 2, 4, 8, 16, 32, 64];
-    let before = Usage::now();
-    let (region, expected) = numbered(LEN, Pages::Base);
-    let grown = || {
-        let now = Usage::now();
-        Usage {
-            pss: now.pss.saturating_sub(before.pss),
-            tables: now.tables.saturating_sub(before.tables),
-        }
-    };
-    let read = |start: *const u8| {
-        // SAFETY: callers pass memory of that length that is mapped, and nobody writes it.
-        assert_eq!(unsafe { sum(black_box(start), LEN) }, expected);
-    };
-    read(region.as_ptr());
-    let mut spaces = Vec::new();
-    let tied: Vec<Usage> = counts
-        .iter()
-        .map(|&count| {
-            while spaces.len() < count {
-                let space = Space::reserve(LEN).expect("reserve");
-                let tie = space.tie(0, &region, .., BAREST).expect("tie");
-                read(tie.as_ptr());
-                // The space's end is the tie's end too.
-                spaces.push((tie, space));
-            }
-            grown()
-        })
-        .collect();
-    drop(spaces);
-    let mut copies = Vec::new();
-    let copied = counts.map(|count| {
-        (count <= MOST_COPIES).then(|| {
-            while copies.len() < count {
-                let copy = Memory::new(LEN);
-                copy_to(&region, 0, &copy, LEN);
-                read(copy.as_ptr());
-                copies.push(copy);
-            }
-            grown()
-        })
-    });
-    let rows = counts.into_iter().zip(tied).zip(copied);
-    rows.map(|((count, tied), copied)| Guests { count, tied, copied }).collect()
+    memory::guests(&memory::COUNTS, MOST_COPIES)
 }

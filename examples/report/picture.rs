@@ -1,7 +1,7 @@
 //! The pictures: SVG, on white, in colours that colour-blind people can tell apart (Okabe and Ito's).
 
-use crate::contest::{calls::Way, size_name};
-use crate::measure::{Guests, Size, Streams};
+use crate::contest::{calls::Way, memory::Guests, size_name};
+use crate::measure::{Size, Streams};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::error::Error;
