@@ -8,7 +8,7 @@
 //! the CPU's stack of return addresses), and a loop with the call inlined, which no program is,
 //! goes without. The two that end in `_inlined` show it.
 //!
-//! man: mmap(2), mremap(2), msync(2), userfaultfd(2), PROCMAP_QUERY in proc_pid_maps(5).
+//! man: mmap(2), mremap(2), mprotect(2), msync(2), userfaultfd(2), PROCMAP_QUERY in proc_pid_maps(5).
 
 #![allow(dead_code, reason = "each bench uses its own part of this")]
 #![allow(unsafe_code, reason = "maps memory")]
@@ -169,6 +169,23 @@ impl Place {
         assert_eq!(got, 0, "madvise({advice}): {}", Error::last_os_error());
     }
 
+    /// One mremap: what lies here moves over `to`, empty pages stay.
+    pub fn move_over(self, to: Place) {
+        assert_eq!(self.len, to.len);
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        // SAFETY: `new`'s callers gave both ranges over to us.
+        let got = unsafe { libc::mremap(self.addr, self.len, self.len, flags, to.addr) };
+        assert_eq!(got, to.addr, "mremap over: {}", Error::last_os_error());
+    }
+
+    /// One mprotect: to be read only, or written too.
+    pub fn protect(self, write: bool) {
+        let prot = libc::PROT_READ | if write { libc::PROT_WRITE } else { 0 };
+        // SAFETY: `new`'s caller gave the range over to us.
+        let got = unsafe { libc::mprotect(self.addr, self.len, prot) };
+        assert_eq!(got, 0, "mprotect: {}", Error::last_os_error());
+    }
+
     /// One msync: tells locked pages (EBUSY) and holes (ENOMEM), and changes nothing.
     pub fn probe(self) {
         // SAFETY: MS_INVALIDATE alone reads and writes no byte.
@@ -285,14 +302,30 @@ impl Maps {
 
     /// One ioctl: the mapping at the start of `place`. False where the kernel has no answer.
     pub fn ask(&self, place: Place) -> bool {
+        self.query(place.addr as u64).is_some()
+    }
+
+    /// One ioctl for each mapping of `place`; how many there are. None where something is not mapped.
+    pub fn walk(&self, place: Place) -> Option<usize> {
+        let (mut next, end) = (place.addr as u64, place.addr as u64 + place.len as u64);
+        let mut mappings = 0;
+        while next < end {
+            next = self.query(next)?;
+            mappings += 1;
+        }
+        Some(mappings)
+    }
+
+    /// Where the mapping ends that `addr` lies in.
+    fn query(&self, addr: u64) -> Option<u64> {
         let mut query = ProcmapQuery {
             size: size_of::<ProcmapQuery>() as u64,
-            query_addr: place.addr as u64,
+            query_addr: addr,
             ..Default::default()
         };
         // SAFETY: the ioctl reads and writes the one struct, whose size is asserted above.
         let got = unsafe { libc::ioctl(self.0.as_raw_fd(), PROCMAP_QUERY as _, &raw mut query) };
-        got == 0 && query.vma_start <= place.addr as u64
+        (got == 0 && query.vma_start <= addr).then_some(query.vma_end)
     }
 }
 
