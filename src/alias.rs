@@ -134,7 +134,7 @@ impl Alias {
         let aside = self.build_aside(pages, asked)?;
         if asked == Prefault::No {
             // SAFETY: a fresh mapping of ours, of this alias.
-            unsafe { self.warm_up(aside) }.inspect_err(|_| {
+            unsafe { self.warm_up(aside, Pagemap::open().ok().as_ref()) }.inspect_err(|_| {
                 // SAFETY: the same.
                 let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
             })?;
@@ -142,8 +142,8 @@ impl Alias {
         Ok(aside)
     }
 
-    /// Maps the pages of a mapping in that shows what this alias shows; with a `pagemap` only those that are
-    /// not mapped in yet.
+    /// Maps all pages of a mapping in that shows what this alias shows; those that are not yet, where
+    /// `pagemap` can tell.
     ///
     /// # Safety
     /// `pages` are a mapping of ours, which shows the region from this alias's offset on, allows what the
@@ -154,40 +154,25 @@ impl Alias {
         let write = self.options.access.is_shared() && self.region.is_file();
         // SAFETY: mapped by the caller's promise, readable, and writable where `write` says so.
         let populate = |pages| unsafe { populate(pages, write) };
-        let touch = |run: Pages| {
-            // SAFETY: a part of what is mapped by the caller's promise, before the end of the object.
-            let touched = !write && self.may_touch(pages) && unsafe { touch(run) };
-            match touched {
-                true => for_absent(Pagemap::open().ok().as_ref(), run, populate),
-                false => populate(run),
-            }
-        };
-        let done = match pagemap {
-            Some(pagemap) if !write => for_absent(Some(pagemap), pages, touch),
-            _ => touch(pages),
+        let done = match write || self.region.is_huge() {
+            true => populate(pages),
+            // SAFETY: mapped by the caller's promise.
+            false => for_absent(pagemap, pages, |run| unsafe { populate_around(run) })
+                .and_then(|()| for_absent(pagemap, pages, populate)),
         };
         done.map_err(|errno| (Call::Madvise, errno))
     }
 
-    /// Maps those pages in that are in memory, where that is quick: a hint.
+    /// Maps those pages in that are in memory, where that is quick; reads a file in.
     ///
     /// # Safety
     /// As [`Alias::populate`].
-    pub unsafe fn warm_up(&self, pages: Pages) -> Result<(), Failed> {
-        // SAFETY: mapped by the caller's promise, before the end of the object.
-        if self.may_touch(pages) && unsafe { touch(pages) } {
-            return Ok(());
-        }
+    pub unsafe fn warm_up(&self, pages: Pages, pagemap: Option<&Pagemap>) -> Result<(), Failed> {
+        let whole = self.region.is_file() || self.region.is_huge();
         // SAFETY: mapped by the caller's promise, and readable.
-        unsafe { populate(pages, false) }.map_err(|errno| (Call::Madvise, errno))
-    }
-
-    /// Whether no touch of a page can raise SIGBUS: they lie before the end of an object that is sealed
-    /// against shrinking. What can shrink is populated, which meets its end with an error.
-    fn may_touch(&self, pages: Pages) -> bool {
-        self.region.never_shrinks()
-            && self.offset + pages.len() <= self.region.len()
-            && !self.region.is_huge()
+        let map_in =
+            |run| unsafe { if whole { populate(run, false) } else { populate_around(run) } };
+        for_absent(pagemap, pages, map_in).map_err(|errno| (Call::Madvise, errno))
     }
 
     /// # Safety
@@ -210,7 +195,7 @@ impl Alias {
         match prefault {
             Prefault::No => Ok(()),
             // SAFETY: a fresh mapping of ours, of this alias.
-            Prefault::Populate => unsafe { self.populate(aside, None) },
+            Prefault::Populate => unsafe { self.populate(aside, Pagemap::open().ok().as_ref()) },
             Prefault::Copy => {
                 // SAFETY: a fresh mapping of ours, readable and writable.
                 let copied = unsafe { populate(aside, true) };
@@ -220,22 +205,26 @@ impl Alias {
     }
 }
 
-/// Touches a byte of each block of pages, where they are more than one, and says whether it did.
-///
-/// Where a page is read, the kernel maps those around it that are in memory. So this does what populating
-/// does, without a second walk over what is mapped already, and leaves holes alone.
+/// Populates a page of each block, around which the kernel maps what is in memory: what populating all
+/// does, without a second walk over those that this has mapped in. Holes beside the page are left alone.
 ///
 /// # Safety
-/// The pages are mapped and readable, and nobody unmaps or shortens them meanwhile.
-unsafe fn touch(pages: Pages) -> bool {
-    /// What `fault_around_bytes` of the kernel is, unless somebody changed it: then pages fault later.
+/// As [`populate`].
+unsafe fn populate_around(pages: Pages) -> Result<(), Errno> {
+    /// What `fault_around_bytes` of the kernel is, unless somebody changed it: then pages are left over.
     const AROUND: usize = 64 << 10;
-    let worth_it = pages.len() > AROUND;
-    if worth_it {
-        // SAFETY: the caller's promise is that of this function.
-        unsafe { sys::touch(pages.start(), pages.len(), AROUND.max(page::size()), false) };
+    let block = AROUND.max(page::size());
+    let mut start = pages.start();
+    while start < pages.end() {
+        // SAFETY: within `pages`; the caller's promise covers it.
+        match unsafe { sys::advise(start, page::size(), Advice::PopulateRead) } {
+            // Before Linux 5.14: they are left over.
+            Err(Errno::INVAL) => return Ok(()),
+            populated => populated?,
+        }
+        start = page::round_down(start, block) + block;
     }
-    worth_it
+    Ok(())
 }
 
 /// Does something for each run of pages that are not mapped in; for all of them where the kernel does not

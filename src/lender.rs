@@ -14,20 +14,23 @@
 //! call each, whatever the length. The view stays mapped; whoever reads there meanwhile sees the same
 //! bytes, after page faults as at first touch.
 //!
-//! Nothing stays in a view but what merges with it. To the kernel, mappings of one object are one if
-//! nothing tells them apart: protection, advice, a name, or having been writable once.
+//! Nothing gets into a view that is not its own. What comes back is looked at aside, where nobody else
+//! reaches it; and to the kernel, mappings of one object are one if nothing tells them apart: protection,
+//! advice, a name, or having been writable once. What does not merge with the view is thrown away.
 //!
-//! Source: mremap(2) `MREMAP_DONTUNMAP`, of file maps since Linux 5.13.
+//! Source: mremap(2) `MREMAP_DONTUNMAP`, of file maps since Linux 5.13; `PAGEMAP_SCAN`, Linux 6.7.
 
 #![allow(unsafe_code, reason = "moves page tables between mappings of ours")]
 
 use crate::alias::{Alias, Failed};
 use crate::aside::Aside;
-use crate::options::Prefault;
+use crate::options::{Access, Prefault};
 use crate::page::{self, Pages};
 use crate::process::Process;
 use crate::region::View;
-use crate::sys::{self, Call, Errno, Maps};
+use crate::reservation::congruent_place;
+use crate::sys::{self, Errno, Maps};
+use std::ops::ControlFlow;
 
 /// The piece of a view that shows what an alias shows.
 pub(crate) struct Lender<'a> {
@@ -41,22 +44,34 @@ pub(crate) struct Lender<'a> {
 /// Shorter ones are not worth the calls: they are mapped anew, and fault.
 const WORTH_LENDING: usize = 512 << 10;
 
+/// Longer ones are not lent to if they are read-only. Unlike other ties they are accounted for where an
+/// engine makes them writable, and the kernel refuses that of more than there is memory.
+const MOST_READ_ONLY: usize = 1 << 30;
+
 impl<'a> Lender<'a> {
     /// Who can lend to an alias of this length. `None` where that would not pay, where nobody has such page
     /// tables, and where the view is not as it was made: a part of it is locked, advised or protected.
     pub fn of(process: &'a Process, alias: &'a Alias, len: usize) -> Option<Self> {
-        let lender = Self::perhaps(process, alias, len)?;
-        // Of one mapping, a page tells whether all is locked.
-        let unlocked = || sys::is_locked(lender.piece.start(), page::size()) == Ok(false);
-        (lender.is_whole() && unlocked() && lender.can_move()).then_some(lender)
+        Self::perhaps(process, alias, len).filter(Self::is_ready)
     }
 
-    /// [`Lender::of`] before the kernel is asked, and before the alias was checked.
+    /// [`Lender::of`] before the view was looked at, and before the alias was checked.
     fn perhaps(process: &'a Process, alias: &'a Alias, len: usize) -> Option<Self> {
-        if len < WORTH_LENDING || alias.offset % page::size() != 0 {
+        let access = alias.options.access;
+        let most = if access == Access::ReadOnly { MOST_READ_ONLY } else { usize::MAX };
+        if !(WORTH_LENDING..=most).contains(&len) || alias.offset % page::size() != 0 {
             return None;
         }
-        let (maps, view) = (process.maps()?, alias.region.lender(alias.options.access)?);
+        // With a bound on addresses, a move over others can fail after it has unmapped them; and a second
+        // view would take of what is the host's.
+        if !sys::has_all_addresses() {
+            return None;
+        }
+        // No such tie can be made any more.
+        if access == Access::ReadWrite && alias.region.was_write_sealed() {
+            return None;
+        }
+        let (maps, view) = (process.maps()?, alias.region.lender(access)?);
         let start = view.pages().start().checked_add(alias.offset)?;
         let piece = Pages::known(start, start.checked_add(len)?)?;
         view.pages().contains(piece).then_some(Self { process, maps, alias, view, piece })
@@ -69,8 +84,39 @@ impl<'a> Lender<'a> {
             && Lender::perhaps(process, alias, len).is_some_and(|lender| lender.populate().is_ok())
     }
 
+    /// Lays an alias over `home`, with what of its pages a view has mapped in. `false`: nobody lends, and
+    /// at `home` lies what was there, or a hole.
+    ///
+    /// # Safety
+    /// As [`Alias::lay`].
+    pub unsafe fn lend(process: &Process, alias: &Alias, home: Pages) -> bool {
+        let Some(lender) = Lender::perhaps(process, alias, home.len()) else { return false };
+        let _turn = lender.view.turn(process);
+        if !lender.is_ready() || lender.has_markers(lender.piece) {
+            return false;
+        }
+        let (from, len) = (lender.piece.start(), lender.piece.len());
+        // SAFETY: a part of one mapping of ours, which is not locked and stays, so that references into it,
+        // which a view lends as atomics, show the same bytes; `home` is the caller's promise.
+        unsafe { sys::move_over(from, len, home.start()) }.is_ok()
+    }
+
+    /// Whether the view can lend now.
+    fn is_ready(&self) -> bool {
+        // Of one mapping, a page tells whether all is locked.
+        let unlocked = || sys::is_locked(self.piece.start(), page::size()) == Ok(false);
+        self.is_whole() && unlocked() && self.can_move()
+    }
+
     fn is_whole(&self) -> bool {
         self.view.is_whole(self.maps, self.alias.region.identity())
+    }
+
+    /// Whether page tables have entries that are neither pages nor nothing, as those of guard pages: they
+    /// would come along. Kernels that cannot say have none in a file's mapping.
+    fn has_markers(&self, pages: Pages) -> bool {
+        let pagemap = self.process.pagemap();
+        pagemap.is_some_and(|pagemap| pagemap.has_markers(pages) == Ok(true))
     }
 
     /// Whether this kernel moves page tables away from under a file's mapping. Tried once, in a way that fails
@@ -102,54 +148,69 @@ impl<'a> Lender<'a> {
     /// Maps those pages in that are in memory, where that is quick.
     pub fn warm_up(&self) -> Result<(), Failed> {
         // SAFETY: the view's own mapping of what the alias shows, which stays as long as the region.
-        unsafe { self.alias.warm_up(self.piece) }
-    }
-
-    /// Lays the alias over `home`, with what of its pages the view has mapped in. After a failure the old
-    /// mapping is there, or a hole.
-    ///
-    /// # Safety
-    /// As [`Alias::lay`].
-    pub unsafe fn lend(&self, home: Pages) -> Result<(), Failed> {
-        let (from, len) = (self.piece.start(), self.piece.len());
-        // SAFETY: a part of one mapping of ours, which is not locked and stays, so that references into it,
-        // which a view lends as atomics, show the same bytes; `home` is the caller's promise.
-        unsafe { sys::move_over(from, len, home.start()) }.map_err(|errno| (Call::Mremap, errno))
+        unsafe { self.alias.warm_up(self.piece, self.process.pagemap()) }
     }
 
     /// Takes page tables back from an alias at `home`, which shows the same pages afterwards, to be faulted
     /// in. Where that cannot be done, as of locked memory, they stay there.
     ///
     /// # Safety
-    /// `home` is as long as this piece and shows this alias, in one mapping; no reference into it lives.
-    pub unsafe fn take_back(&self, home: Pages) {
-        let (from, to) = (home.start(), self.piece.start());
-        if sys::is_locked(from, home.len()) != Ok(false) {
+    /// At `home` lies this alias; no reference into it lives.
+    pub unsafe fn take_back(process: &'static Process, alias: &Alias, home: Pages) {
+        let (start, len) = (home.start(), home.len());
+        let Some(lender) = Lender::perhaps(process, alias, len) else { return };
+        if sys::is_locked(start, len) != Ok(false) {
             return;
         }
-        // SAFETY: the caller's promise for `home`, which stays mapped; the view is ours and shows the same
-        // bytes before and after, and nobody sees a moment between: the kernel holds its lock.
-        let _ = unsafe { sys::move_over(from, home.len(), to) };
-        self.settle();
+        // SAFETY: the caller's promise; it stays mapped, and shows the same bytes.
+        if let Ok(aside) = unsafe { sys::move_aside(start, len, congruent_place(home)) } {
+            lender.receive_aside(Aside::new(process, home.moved_to(aside)));
+        }
     }
 
     /// Takes page tables back from an alias that is aside, which goes.
-    pub fn receive(&self, aside: Aside) {
+    pub fn receive(alias: &Alias, aside: Aside) {
+        if let Some(lender) = Lender::perhaps(aside.process(), alias, aside.pages().len()) {
+            lender.receive_aside(aside);
+        }
+    }
+
+    fn receive_aside(&self, aside: Aside) {
         let (from, to) = (aside.pages(), self.piece.start());
-        // SAFETY: two mappings of ours that show the same bytes; see `take_back`.
+        if !self.is_own(from) || self.has_markers(from) {
+            return;
+        }
+        // Nobody lends from the view between the move and the look at it.
+        let _turn = self.view.turn(self.process);
+        if !self.is_whole() {
+            return;
+        }
+        // SAFETY: two mappings of ours that show the same bytes, before and after, and nobody sees a moment
+        // between: the kernel holds its lock.
         if unsafe { sys::move_to(from.start(), from.len(), to) }.is_ok() {
             aside.moved();
         }
-        self.settle();
+        if self.is_whole() {
+            return;
+        }
+        // It does not merge; or it is a hole, which a late failure of the kernel can leave.
+        let again = || self.alias.region.lay_again(self.view, self.piece);
+        if self.process.ballast().sparing(again).is_err() {
+            // A view that is not whole lends no more. Nobody else may map anything into it.
+            let _ = sys::hole_filler(self.piece.start(), self.piece.len());
+        }
     }
 
-    /// What does not merge with the view is thrown away: advice that somebody gave to the addresses of an
-    /// alias is not for the view, and what was writable once has private pages, perhaps.
-    /// So is the hole that a late failure of the kernel can leave.
-    fn settle(&self) {
-        if !self.is_whole() {
-            let again = || self.alias.region.lay_again(self.view, self.piece);
-            let _ = self.process.ballast().sparing(again);
-        }
+    /// Whether what is aside is this alias in one mapping, as it was lent.
+    fn is_own(&self, aside: Pages) -> bool {
+        let mut own = false;
+        let asked = self.maps.visit(aside.start(), aside.end(), |vma| {
+            own = vma.start <= aside.start()
+                && aside.end() <= vma.end
+                && vma.protection == self.alias.protection()
+                && self.alias.is_shown_by(vma, aside.start());
+            ControlFlow::Break(())
+        });
+        asked.is_ok() && own
     }
 }

@@ -113,6 +113,7 @@ mod restrictions;
 mod space;
 mod sys;
 mod tie;
+mod turns;
 mod untie;
 mod window;
 mod zeros;

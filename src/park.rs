@@ -196,9 +196,7 @@ impl Drop for Parked {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         if self.alias.lent && place.is_ours() {
-            if let Some(lender) = Lender::of(place.process(), &self.alias, place.pages().len()) {
-                lender.receive(place);
-            }
+            Lender::receive(&self.alias, place);
         }
     }
 }

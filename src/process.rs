@@ -84,6 +84,11 @@ impl Process {
         }
     }
 
+    /// A number that no other process has which was forked from this one or from which this one was; not 0.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether this is still the process that made it, and not a forked child.
     #[inline]
     pub fn is_current(&self) -> bool {

@@ -30,8 +30,9 @@ use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use view::Late;
 pub(crate) use view::View;
 
 /// Pages that can be tied. A handle: clones are the same pages.
@@ -63,13 +64,11 @@ struct Inner {
     read_only: bool,
     /// A file on disk, or one that has a name at least.
     is_file: bool,
-    /// Sealed: no page of it can raise SIGBUS.
-    never_shrinks: bool,
     allow_discard: bool,
     /// Set: view and ties stay out of a forked child, and this is the process that has them.
     hidden: Option<&'static Process>,
-    /// Made when first needed; `None` where it cannot be.
-    private_view: OnceLock<Option<View>>,
+    /// What read-only aliases are lent page tables from.
+    private_view: Late,
 }
 
 /// What the kernel calls the object in its list of mappings.
@@ -542,10 +541,6 @@ impl Region {
         self.inner.is_file
     }
 
-    pub(crate) fn never_shrinks(&self) -> bool {
-        self.inner.never_shrinks
-    }
-
     pub(crate) fn is_huge(&self) -> bool {
         self.inner.page_size != page::size()
     }
@@ -571,8 +566,7 @@ impl Region {
             _ if self.is_huge() => None,
             Access::ReadWrite if !inner.read_only => Some(&inner.view),
             Access::ReadOnly => {
-                let make = || inner.view.private(&inner.object, inner.hidden).ok();
-                inner.private_view.get_or_init(make).as_ref()
+                inner.private_view.get(|| inner.view.private(&inner.object, inner.hidden).ok())
             }
             Access::ReadWrite | Access::CopyOnWrite => None,
         };
@@ -581,7 +575,7 @@ impl Region {
 
     /// Lays a part of a view anew.
     pub(crate) fn lay_again(&self, view: &View, part: Pages) -> Result<(), sys::Errno> {
-        view.lay(&self.inner.object, part)
+        view.lay_again(&self.inner.object, part)
     }
 
     /// The addresses of the view, room to grow included.

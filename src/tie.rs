@@ -97,10 +97,8 @@ impl Plan {
             return unsafe { self.alias.move_in(aside, self.pages) };
         }
         if std::mem::take(&mut self.lend) {
-            let lender = Lender::of(process, &self.alias, self.pages.len());
             // SAFETY: the caller's promise is that of this function.
-            let lent = lender.is_some_and(|lender| unsafe { lender.lend(self.pages) }.is_ok());
-            if lent {
+            if unsafe { Lender::lend(process, &self.alias, self.pages) } {
                 self.alias.lent = true;
                 return Ok(());
             }

@@ -130,10 +130,8 @@ pub(crate) unsafe fn take_back(shared: &Shared, body: &Body, home: Pages, now: &
     if !body.alias.lent || !body.is_pristine(now) || now.len() != 1 {
         return;
     }
-    if let Some(lender) = Lender::of(shared.process, &body.alias, home.len()) {
-        // SAFETY: the caller's promise; it is one mapping, as the kernel says by `now`.
-        unsafe { lender.take_back(home) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { Lender::take_back(shared.process, &body.alias, home) };
 }
 
 /// What the addresses of a live tie allow now, where the kernel says that it lies there whole. One that

@@ -14,7 +14,7 @@
 #![allow(unsafe_code, reason = "maps over memory of the caller")]
 
 use super::builder::identity;
-use super::view::View;
+use super::view::{Late, View};
 use super::{Inner, Region};
 use crate::alias::{self, Failed};
 use crate::error::{Error, Op, Result, Span, Why};
@@ -27,8 +27,8 @@ use crate::space;
 use crate::sys::{self, Call, Errno, Flavour, Object, Protection, Stat};
 use std::os::fd::AsFd;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 
 impl Region {
     /// Makes a region of memory that the host has already: its bytes are copied once, into a memory object,
@@ -104,7 +104,6 @@ impl Region {
             pages.into(),
         ))?;
         let identity = identity(process, &view, &stat);
-        let never_shrinks = object.shrink_sealed();
         Ok(Region {
             inner: Arc::new(Inner {
                 object,
@@ -115,10 +114,9 @@ impl Region {
                 identity,
                 read_only: false,
                 is_file: false,
-                never_shrinks,
                 allow_discard: false,
                 hidden: None,
-                private_view: OnceLock::new(),
+                private_view: Late::default(),
             }),
         })
     }

@@ -1,5 +1,6 @@
 //! [`RegionBuilder`]: a region with options.
 
+use super::view::Late;
 use super::{Identity, Inner, Region, View};
 use crate::error::{Error, Op, Result, Span, Subject};
 use crate::page::{self, Bounds};
@@ -9,8 +10,8 @@ use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 
 /// Whether a region is made of huge pages.
 #[non_exhaustive]
@@ -196,7 +197,6 @@ impl RegionBuilder {
         let view = View::new(&object, self.max_len, page_size, read_only, huge, hidden)
             .map_err(|errno| process.failed(Op::Region, asked, Call::Mmap, errno))?;
         let identity = identity(process, &view, &stat);
-        let never_shrinks = object.shrink_sealed();
         let region = Region {
             inner: Arc::new(Inner {
                 object,
@@ -207,10 +207,9 @@ impl RegionBuilder {
                 identity,
                 read_only,
                 is_file: seals.is_none() || !stat.is_unlinked,
-                never_shrinks,
                 allow_discard: self.allow_discard,
                 hidden,
-                private_view: OnceLock::new(),
+                private_view: Late::default(),
             }),
         };
         if self.prefault {

@@ -5,9 +5,11 @@ use crate::process::Process;
 use crate::region::Identity;
 use crate::reservation::Reservation;
 use crate::sys::{self, Advice, Errno, Flavour, Maps, Object, Protection};
+use crate::turns::{Turn, Turns};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A mapping of `[0, max_len)` of an object, past whose end nothing may be touched yet.
 #[derive(Debug)]
@@ -24,6 +26,42 @@ pub(crate) struct View {
     hidden: Option<&'static Process>,
     /// The addresses are the host's own, and stay mapped.
     stays: bool,
+    /// Who lends or takes back: what came back is looked at before the next one has it.
+    turns: Turns,
+}
+
+/// A view that is made when it is first needed. No lock: a fork would copy it.
+#[derive(Debug, Default)]
+pub(super) struct Late(AtomicPtr<View>);
+
+impl Late {
+    pub fn get(&self, make: impl FnOnce() -> Option<View>) -> Option<&View> {
+        let mut view = self.0.load(Ordering::Acquire);
+        if view.is_null() {
+            let made = Box::into_raw(Box::new(make()?));
+            let null = std::ptr::null_mut();
+            view = match self.0.compare_exchange(null, made, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => made,
+                Err(theirs) => {
+                    // SAFETY: boxed above, and nobody else has it.
+                    drop(unsafe { Box::from_raw(made) });
+                    theirs
+                }
+            };
+        }
+        // SAFETY: only boxes are stored above, once, and they go with `self`.
+        Some(unsafe { &*view })
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let view = *self.0.get_mut();
+        if !view.is_null() {
+            // SAFETY: a box that was stored by `get`, whose borrows have ended.
+            drop(unsafe { Box::from_raw(view) });
+        }
+    }
 }
 
 // SAFETY: the pointer is the start of a mapping that belongs to no thread and stays until `Drop`;
@@ -73,7 +111,7 @@ impl View {
     }
 
     /// A second view of the same length, private and read-only, and never handed out: it has the page
-    /// tables that read-only aliases are [lent](crate::warm::Warm).
+    /// tables that read-only aliases are [lent](crate::lender::Lender).
     ///
     /// Accounted, so that whatever is made writable for a moment differs from it for good.
     pub fn private(
@@ -84,6 +122,10 @@ impl View {
         let flavour = Flavour { accounted: true, ..Flavour::of(false, Protection::READ) };
         let (len, page) = (self.pages.len(), page::size());
         let view = Self::over(len, page, page, flavour, self.huge, hidden)?;
+        if sys::is_locked(view.mapped.start(), page)? {
+            // As all that is mapped will be (mlockall): all of the object would be read in, and stay.
+            return Err(Errno::PERM);
+        }
         view.lay(object, view.mapped)?;
         Ok(view)
     }
@@ -103,7 +145,16 @@ impl View {
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()));
         let start = start.ok_or(Errno::INVAL)?;
         place.keep();
-        Ok(Self { start, pages, mapped, flavour, huge, hidden, stays: false })
+        Ok(Self {
+            start,
+            pages,
+            mapped,
+            flavour,
+            huge,
+            hidden,
+            stays: false,
+            turns: Turns::default(),
+        })
     }
 
     /// The host's own addresses, at which the object was mapped.
@@ -113,26 +164,62 @@ impl View {
     pub unsafe fn adopted(pages: Pages) -> Option<Self> {
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(pages.start()))?;
         let flavour = Flavour::of(true, Protection::READ_WRITE);
-        Some(Self { start, pages, mapped: pages, flavour, huge: false, hidden: None, stays: true })
+        Some(Self {
+            start,
+            pages,
+            mapped: pages,
+            flavour,
+            huge: false,
+            hidden: None,
+            stays: true,
+            turns: Turns::default(),
+        })
     }
 
-    /// Maps a part of the object where the view has it, as it was mapped at first: the bytes are the same,
-    /// and nothing is mapped in.
-    pub fn lay(&self, object: &Object, part: Pages) -> Result<(), Errno> {
+    fn lay(&self, object: &Object, part: Pages) -> Result<(), Errno> {
         assert!(self.mapped.contains(part) && !self.stays);
         let (start, len) = (part.start(), part.len());
         let offset = start - self.pages.start();
         // SAFETY: over our own reservation, or what was laid there before: other pages do not appear.
         unsafe { sys::map_object_over(start, object.as_fd(), offset, len, self.flavour)? };
+        // SAFETY: laid in the line above.
+        unsafe { self.advise(part) }
+    }
+
+    /// # Safety
+    /// `pages` are a mapping of ours, of the object.
+    unsafe fn advise(&self, pages: Pages) -> Result<(), Errno> {
+        let (start, len) = (pages.start(), pages.len());
         if self.huge {
-            // SAFETY: our own mapping. Advice only: a kernel without huge pages refuses it.
+            // SAFETY: the caller's promise. Advice only: a kernel without huge pages refuses it.
             let _ = unsafe { sys::advise(start, len, Advice::HugePage) };
         }
         if self.hidden.is_some() {
-            // SAFETY: our own mapping, which `Drop` and every access know to be absent in a child.
+            // SAFETY: the caller's promise; `Drop` and every access know it to be absent in a child.
             unsafe { sys::advise(start, len, Advice::DontFork)? };
         }
         Ok(())
+    }
+
+    /// Maps a part anew, as it was at first: the bytes are the same, and nothing is mapped in. On an error all
+    /// is as it was, unless the kernel left a hole.
+    pub fn lay_again(&self, object: &Object, part: Pages) -> Result<(), Errno> {
+        assert!(self.mapped.contains(part) && !self.stays);
+        let (len, offset) = (part.len(), part.start() - self.pages.start());
+        // Aside first: nobody may fork while it is there and not hidden yet.
+        let start = sys::map_object(0, object.as_fd(), offset, len, self.flavour)?;
+        let done = Pages::known(start, start + len).map_or(Err(Errno::INVAL), |aside| {
+            // SAFETY: mapped above, and nobody knows it; it shows the same bytes as what it replaces.
+            unsafe {
+                self.advise(aside)?;
+                sys::move_to(start, len, part.start())
+            }
+        });
+        if done.is_err() {
+            // SAFETY: ours, and still there.
+            let _ = unsafe { sys::unmap(start, len) };
+        }
+        done
     }
 
     /// Whether the kernel has it as one mapping, with the protection it was laid with. Not so where a part
@@ -150,6 +237,10 @@ impl View {
             ControlFlow::Break(())
         });
         asked.is_ok() && whole
+    }
+
+    pub fn turn(&self, process: &Process) -> Turn<'_> {
+        self.turns.take(process)
     }
 
     /// Whether its page tables may be lent: the addresses are ours.

@@ -25,7 +25,7 @@ pub(crate) use memory::{
 };
 pub(crate) use object::{HugeSize, Object, Stat};
 pub(crate) use pagemap::Pagemap;
-pub(crate) use process::{is_filtered, wiped_on_fork};
+pub(crate) use process::{has_all_addresses, is_filtered, wiped_on_fork};
 pub(crate) use remap::{duplicate, move_aside, move_over, move_to};
 pub(crate) use uffd::Uffd;
 

@@ -117,14 +117,6 @@ impl Object {
         Some(seals.intersects(fs::SealFlags::WRITE | fs::SealFlags::FUTURE_WRITE))
     }
 
-    /// Whether nobody can shrink it.
-    ///
-    /// # References
-    /// fcntl(2) `F_GET_SEALS`.
-    pub fn shrink_sealed(&self) -> bool {
-        fs::fcntl_get_seals(&self.0).is_ok_and(|seals| seals.contains(fs::SealFlags::SHRINK))
-    }
-
     /// From now on nobody can shrink it, so that no page of it can ever raise SIGBUS.
     ///
     /// # References

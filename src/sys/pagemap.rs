@@ -43,6 +43,7 @@ const _: () = assert!(size_of::<Run>() == 24);
 const PAGEMAP_SCAN: rustix::ioctl::Opcode = opcode::read_write::<Scan>(b'f', 16);
 
 const PRESENT: u64 = 1 << 3;
+const SWAPPED: u64 = 1 << 4;
 
 /// An open `/proc/self/pagemap`. In a forked child it goes on to answer for the parent.
 #[derive(Debug)]
@@ -68,32 +69,63 @@ impl Pagemap {
         let mut runs = [Run::default(); 32];
         let (mut next, end) = (pages.start() as u64, pages.end() as u64);
         while next < end {
-            let mut scan = Scan {
-                size: size_of::<Scan>() as u64,
+            let wanted = Scan {
                 start: next,
                 end,
-                vec: runs.as_mut_ptr().expose_provenance() as u64,
-                vec_len: runs.len() as u64,
                 category_inverted: PRESENT,
                 category_mask: PRESENT,
                 return_mask: PRESENT,
                 ..Scan::default()
             };
-            // SAFETY: PAGEMAP_SCAN reads and writes one `struct pm_scan_arg`, and writes no more runs than its
-            // fields say into the live array that they describe.
-            let found = unsafe { ioctl(&self.fd, Updater::<PAGEMAP_SCAN, _>::new(&mut scan)) };
-            found.map_err(Errno::from)?;
-            // How many there are is the ioctl's answer, which rustix keeps: an empty one is none.
-            for run in std::mem::take(&mut runs) {
+            let (found, walked) = self.scan(wanted, &mut runs)?;
+            for run in &runs[..found] {
                 if let Some(run) = Pages::known(run.start as usize, run.end as usize) {
                     if visit(run).is_break() {
                         return Ok(());
                     }
                 }
             }
-            // No further: it cannot be told what is beyond.
-            next = if scan.walk_end > next { scan.walk_end } else { return Err(Errno::INVAL) };
+            next = walked;
         }
         Ok(())
+    }
+
+    /// Whether some page table entry holds neither a page nor nothing: of a file's mapping a marker, such as
+    /// `MADV_GUARD_INSTALL` leaves, or a private page that was swapped out.
+    ///
+    /// # References
+    /// `PAGEMAP_SCAN`, Linux 6.7: `ENOTTY` before.
+    pub fn has_markers(&self, pages: Pages) -> Result<bool> {
+        let wanted = Scan {
+            start: pages.start() as u64,
+            end: pages.end() as u64,
+            max_pages: 1,
+            category_mask: SWAPPED,
+            return_mask: SWAPPED,
+            ..Scan::default()
+        };
+        let (found, _) = self.scan(wanted, &mut [Run::default()])?;
+        Ok(found > 0)
+    }
+
+    /// How many runs it found, and how far it came.
+    fn scan(&self, wanted: Scan, runs: &mut [Run]) -> Result<(usize, u64)> {
+        runs.fill(Run::default());
+        let mut scan = Scan {
+            size: size_of::<Scan>() as u64,
+            vec: runs.as_mut_ptr().expose_provenance() as u64,
+            vec_len: runs.len() as u64,
+            ..wanted
+        };
+        let from = scan.start;
+        // SAFETY: PAGEMAP_SCAN reads and writes one `struct pm_scan_arg`, and writes no more runs than its
+        // fields say into the live array that they describe.
+        unsafe { ioctl(&self.fd, Updater::<PAGEMAP_SCAN, _>::new(&mut scan)) }?;
+        // How many there are is the ioctl's answer, which rustix keeps: an empty one is none.
+        let found = runs.iter().take_while(|run| run.end > run.start).count();
+        match scan.walk_end > from {
+            true => Ok((found, scan.walk_end)),
+            false => Err(Errno::INVAL),
+        }
     }
 }

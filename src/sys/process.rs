@@ -41,6 +41,15 @@ pub(crate) fn wiped_on_fork() -> Result<&'static AtomicU64> {
     Ok(unsafe { &*stored? })
 }
 
+/// Whether the process may take addresses without bound.
+///
+/// # References
+/// getrlimit(2) `RLIMIT_AS`.
+pub(crate) fn has_all_addresses() -> bool {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::As).current.is_none()
+}
+
 /// Whether a system call filter is in force, which may answer an unusual call by killing the process.
 ///
 /// # References
