@@ -156,9 +156,11 @@ impl Alias {
         let populate = |pages| unsafe { populate(pages, write) };
         let done = match write || self.region.is_huge() {
             true => populate(pages),
-            // SAFETY: mapped by the caller's promise.
-            false => for_absent(pagemap, pages, |run| unsafe { populate_around(run) })
-                .and_then(|()| for_absent(pagemap, pages, populate)),
+            false => for_absent(pagemap, pages, |run| {
+                // SAFETY: a part of what is mapped by the caller's promise.
+                unsafe { populate_around(run)? };
+                for_absent(pagemap, run, populate)
+            }),
         };
         done.map_err(|errno| (Call::Madvise, errno))
     }

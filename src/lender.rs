@@ -41,6 +41,17 @@ pub(crate) struct Lender<'a> {
     piece: Pages,
 }
 
+/// Whether a view may lend to a tie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lend {
+    #[default]
+    No,
+    /// What is mapped in, and no more.
+    AsItIs,
+    /// All of it has just been mapped in.
+    Populated,
+}
+
 /// Shorter ones are not worth the calls: they are mapped anew, and fault.
 const WORTH_LENDING: usize = 512 << 10;
 
@@ -77,11 +88,22 @@ impl<'a> Lender<'a> {
         view.pages().contains(piece).then_some(Self { process, maps, alias, view, piece })
     }
 
-    /// Maps in what an alias is to be lent that shall be populated, and says whether it shall and was. Where
-    /// it fails, as of an alias that is yet to be refused, the alias is built, and that says why.
-    pub fn populated(process: &Process, alias: &Alias, len: usize) -> bool {
-        alias.options.prefault == Prefault::Populate
-            && Lender::perhaps(process, alias, len).is_some_and(|lender| lender.populate().is_ok())
+    /// How an alias is lent to that is lent to only if it shall be populated: that is done now. Where it fails,
+    /// as of an alias that is yet to be refused, the alias is built, and that says why.
+    pub fn populated(process: &Process, alias: &Alias, len: usize) -> Lend {
+        let lender = || Lender::perhaps(process, alias, len);
+        match alias.options.prefault {
+            Prefault::Populate if lender().is_some_and(|l| l.populate().is_ok()) => Lend::Populated,
+            _ => Lend::No,
+        }
+    }
+
+    /// How an alias is lent to that is lent to in any case.
+    pub fn or_as_it_is(process: &Process, alias: &Alias, len: usize) -> Lend {
+        match Lender::populated(process, alias, len) {
+            Lend::No => Lend::AsItIs,
+            lend => lend,
+        }
     }
 
     /// Lays an alias over `home`, with what of its pages a view has mapped in. `false`: nobody lends, and
@@ -89,10 +111,14 @@ impl<'a> Lender<'a> {
     ///
     /// # Safety
     /// As [`Alias::lay`].
-    pub unsafe fn lend(process: &Process, alias: &Alias, home: Pages) -> bool {
+    pub unsafe fn lend(process: &Process, alias: &Alias, home: Pages, lend: Lend) -> bool {
         let Some(lender) = Lender::perhaps(process, alias, home.len()) else { return false };
         let _turn = lender.view.turn(process);
-        if !lender.is_ready() || lender.has_markers(lender.piece) {
+        // Populating meets a marker with an error; and only the host's own view can have some.
+        let marked = lend == Lend::AsItIs
+            && alias.options.access == Access::ReadWrite
+            && lender.has_markers(lender.piece);
+        if marked || !lender.is_ready() {
             return false;
         }
         let (from, len) = (lender.piece.start(), lender.piece.len());
@@ -140,13 +166,21 @@ impl<'a> Lender<'a> {
     }
 
     /// Maps all pages in that are to be lent.
-    pub fn populate(&self) -> Result<(), Failed> {
+    fn populate(&self) -> Result<(), Failed> {
         // SAFETY: the view's own mapping of what the alias shows, which stays as long as the region.
         unsafe { self.alias.populate(self.piece, self.process.pagemap()) }
     }
 
-    /// Maps those pages in that are in memory, where that is quick.
-    pub fn warm_up(&self) -> Result<(), Failed> {
+    /// Maps in what an alias is to be lent: all of it if it shall be populated, else those pages that are in
+    /// memory, where that is quick.
+    pub fn prepare(&self) -> Result<(), Failed> {
+        match self.alias.options.prefault {
+            Prefault::Populate => self.populate(),
+            Prefault::No | Prefault::Copy => self.warm_up(),
+        }
+    }
+
+    fn warm_up(&self) -> Result<(), Failed> {
         // SAFETY: the view's own mapping of what the alias shows, which stays as long as the region.
         unsafe { self.alias.warm_up(self.piece, self.process.pagemap()) }
     }

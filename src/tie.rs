@@ -13,7 +13,7 @@ use crate::error::{Error, Met, Op, Result, Span, UntieError};
 use crate::inspect::{self, Confirmed, Layout};
 use crate::keep::{self, Cover, Locks, Moment, Return};
 use crate::ledger::{Record, Standing};
-use crate::lender::Lender;
+use crate::lender::{Lend, Lender};
 use crate::options::{Access, Covered, Prefault, TieOptions, TieSpec};
 use crate::page::{Extent, Pages};
 use crate::process::Process;
@@ -46,7 +46,7 @@ struct Plan {
     /// An alias that is ready elsewhere, to be moved in.
     aside: Option<Pages>,
     /// Whether a view of the region may lend its page tables.
-    lend: bool,
+    lend: Lend,
 }
 
 impl Plan {
@@ -71,7 +71,7 @@ impl Plan {
         shared.check_fork(op)?;
         let alias = Alias::new(region, offset, options);
         check_access(op, &alias, shared.span(pages))?;
-        Ok(Self { op, pages, alias, aside: None, lend: false })
+        Ok(Self { op, pages, alias, aside: None, lend: Lend::No })
     }
 
     fn check_overlap(&self, shared: &Shared, state: &State) -> Result<()> {
@@ -96,9 +96,10 @@ impl Plan {
             // SAFETY: the caller's promise; what is aside is one mapping of this alias, as long as the pages.
             return unsafe { self.alias.move_in(aside, self.pages) };
         }
-        if std::mem::take(&mut self.lend) {
+        let lend = std::mem::take(&mut self.lend);
+        if lend != Lend::No {
             // SAFETY: the caller's promise is that of this function.
-            if unsafe { Lender::lend(process, &self.alias, self.pages) } {
+            if unsafe { Lender::lend(process, &self.alias, self.pages, lend) } {
                 self.alias.lent = true;
                 return Ok(());
             }
@@ -211,7 +212,7 @@ impl Space {
         carry_out(self.shared(), Plan { lend, ..plan })
     }
 
-    /// [`Space::tie`] with page tables that a view of the region has already, where it can lend them.
+    /// [`Space::tie`] with the page tables that a view of the region has already, where it can lend them.
     pub(crate) fn tie_lent(
         &self,
         at: usize,
@@ -220,8 +221,8 @@ impl Space {
         options: TieOptions,
     ) -> Result<Tie> {
         let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
-        Lender::populated(self.shared().process, &plan.alias, plan.pages.len());
-        carry_out(self.shared(), Plan { lend: true, ..plan })
+        let lend = Lender::or_as_it_is(self.shared().process, &plan.alias, plan.pages.len());
+        carry_out(self.shared(), Plan { lend, ..plan })
     }
 
     /// Moves an alias in that was taken off other addresses.
@@ -305,7 +306,7 @@ impl Space {
             let alias = first.alias.clone();
             runs.push(Run {
                 items,
-                whole: Plan { op: Op::Tie, pages, alias, aside: None, lend: false },
+                whole: Plan { op: Op::Tie, pages, alias, aside: None, lend: Lend::No },
             });
         }
         let surveys = survey_all(shared, &state, &runs)?;
@@ -556,7 +557,7 @@ impl Tie {
         op: Op,
         alias: Alias,
         aside: Option<Pages>,
-        lend: bool,
+        lend: Lend,
     ) -> Result<()> {
         let (shared, pages) = (&*self.shared, self.record.pages);
         let (region, offset) = (&alias.region, alias.offset);

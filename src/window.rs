@@ -17,8 +17,8 @@
 use crate::alias::{Alias, Failed};
 use crate::aside::Aside;
 use crate::error::{Error, Op, Result, Span, Subject, UntieError};
-use crate::lender::Lender;
-use crate::options::{Access, Prefault, TieOptions};
+use crate::lender::{Lend, Lender};
+use crate::options::{Access, TieOptions};
 use crate::page::{self, Bounds, Extent, Pages};
 use crate::process::Process;
 use crate::{Region, Space, Tie};
@@ -76,7 +76,15 @@ enum Slot {
     Nothing,
     /// Some thread is at it. The byte of the region that it will begin with.
     Building(usize),
-    Ready(usize, Aside),
+    Ready(usize, Next),
+}
+
+/// How what was made ready gets over the window.
+enum Next {
+    /// Mapped in where it is lent from.
+    Lent,
+    /// Built aside, to be moved in.
+    Built(Aside),
 }
 
 /// Page tables move whole, and huge pages appear, where an address and its offset agree modulo this.
@@ -152,14 +160,18 @@ impl Window {
         }
         if !inner.shows(self.tie.offset(), range) {
             match inner.take(range) {
-                Some((base, ready)) => {
-                    self.tie.replace(Op::Show, inner.alias(base), Some(ready.pages()), false)?;
-                    ready.moved();
+                Some((base, Next::Built(aside))) => {
+                    let pages = Some(aside.pages());
+                    self.tie.replace(Op::Show, inner.alias(base), pages, Lend::No)?;
+                    aside.moved();
+                }
+                Some((base, Next::Lent)) => {
+                    self.tie.replace(Op::Show, inner.alias(base), None, Lend::AsItIs)?;
                 }
                 None => {
                     let alias = inner.alias(inner.base(range));
-                    Lender::populated(inner.process, &alias, inner.home.len());
-                    self.tie.replace(Op::Show, alias, None, true)?;
+                    let lend = Lender::or_as_it_is(inner.process, &alias, inner.home.len());
+                    self.tie.replace(Op::Show, alias, None, lend)?;
                 }
             }
         }
@@ -175,7 +187,9 @@ impl Window {
     /// takes a five-hundredth of its length as page tables, for as long as the region lives. While shown
     /// through a read-write window, pages fault in again where the host reads them through its view.
     ///
-    /// Of shorter windows, of [`Access::CopyOnWrite`] and of regions of huge pages an alias is built aside.
+    /// Of shorter windows, of read-only ones above 1 GiB, of [`Access::CopyOnWrite`] and of regions of huge
+    /// pages an alias is built aside; also where the host locked, protected or advised its view, and
+    /// under a bound on addresses (`RLIMIT_AS`).
     /// One is kept ready; a second range replaces it.
     ///
     /// The work is done in steps of at most 256 KiB, between which other calls that change the
@@ -190,8 +204,8 @@ impl Window {
     /// the same.
     ///
     /// # Source
-    /// A touch of each 64 KiB, around which the kernel maps what is in memory; of what could be shortened,
-    /// madvise(2) `MADV_POPULATE_READ`, Linux 5.14.
+    /// madvise(2) `MADV_POPULATE_READ`, Linux 5.14: of one page in each 64 KiB, around which the kernel maps
+    /// what is in memory; of all pages of a file.
     pub fn prepare(&self, range: Range<usize>) -> Result<()> {
         if let Ok(asked) = self.preparer.inner.check(Op::Prepare, Extent::of(&range, 0)) {
             if self.preparer.inner.shows(self.tie.offset(), asked) {
@@ -295,8 +309,8 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    fn finish(mut self, ready: Option<Aside>) {
-        self.ready = ready.map_or(Slot::Nothing, |ready| Slot::Ready(self.base, ready));
+    fn finish(mut self, next: Next) {
+        self.ready = Slot::Ready(self.base, next);
     }
 }
 
@@ -318,16 +332,13 @@ impl Inner {
 
     /// Maps the pages of an alias in where they will be lent from. Otherwise it is built, mapped in as well,
     /// to be moved in.
-    fn make_ready(&self, alias: &Alias) -> Result<Option<Aside>, Failed> {
-        let (process, home) = (self.process, self.home);
-        if let Some(lender) = Lender::of(process, alias, home.len()) {
-            return match self.options.prefault {
-                Prefault::Populate => lender.populate(),
-                Prefault::No | Prefault::Copy => lender.warm_up(),
-            }
-            .map(|()| None);
+    fn make_ready(&self, alias: &Alias) -> Result<Next, Failed> {
+        match Lender::of(self.process, alias, self.home.len()) {
+            Some(lender) => lender.prepare().map(|()| Next::Lent),
+            None => alias
+                .build_warm(self.home)
+                .map(|built| Next::Built(Aside::new(self.process, built))),
         }
-        Ok(Some(Aside::new(process, alias.build_warm(home)?)))
     }
 
     /// A range of bytes of the region whose pages fit into the window.
@@ -368,7 +379,7 @@ impl Inner {
     }
 
     /// Takes what is ready for a range; waits for a thread that is building just that.
-    fn take(&self, range: Span) -> Option<(usize, Aside)> {
+    fn take(&self, range: Span) -> Option<(usize, Next)> {
         let mut slot = self.slot();
         loop {
             match &*slot {
@@ -377,7 +388,7 @@ impl Inner {
                 }
                 Slot::Ready(base, _) if self.shows(*base, range) => {
                     return match std::mem::take(&mut *slot) {
-                        Slot::Ready(base, aside) => Some((base, aside)),
+                        Slot::Ready(base, next) => Some((base, next)),
                         _ => None,
                     };
                 }
