@@ -125,6 +125,29 @@ fn native(len: usize, pages: Pages, goal: f64) -> Contest {
     Contest { ours, others: vec![(plain, Goal::Time(goal)), (whole, Goal::None)] }
 }
 
+/// The same of a region that nobody has shown or read yet: no view of it has page tables to lend.
+fn first_time(len: usize) -> Contest {
+    let scene = Scene::new(len, Pages::Base);
+    scene.in_place();
+    let (s, t, u) = (Rc::clone(&scene), Rc::clone(&scene), Rc::clone(&scene));
+    let before = move || {
+        let fd = s.region.fd().expect("a region of ours has a descriptor");
+        let space = Space::reserve(CHUNK).expect("reserve");
+        Scene { space, region: Region::from_fd(fd).expect("a region"), sum: s.sum }
+    };
+    let timed = |scene: Scene| (scene.through_window(), scene);
+    let untie = |(window, _): (Window, Scene)| window.untie().expect("untie");
+    let ours = Contender::staged("pagetie", before, timed, untie);
+    let plain = Contender::new("a scan of the region's own view", move || t.in_place());
+    let again = Contender::staged(
+        "pagetie, again",
+        || (),
+        move |()| u.through_window(),
+        |window| window.untie().expect("untie"),
+    );
+    Contest { ours, others: vec![(plain, Goal::None), (again, Goal::None)] }
+}
+
 /// Eight words at a time, so that the memory is what is waited for.
 const GUEST: &str = r#"(module
   (memory (export "memory") 4160) ;; 260 MiB
@@ -243,6 +266,12 @@ pub fn all(len: usize) -> Vec<Question> {
     let mut all = Vec::new();
     let mut ask = |what: &str, contest| all.push(Question::new(what, len, contest));
     ask("stream through a 256 MiB window, base pages", |len| native(len, Pages::Base, 1.10));
+    all.push(Question::new(
+        "stream through a 256 MiB window, base pages, for the first time",
+        usize::min(len, 1 << 30),
+        first_time,
+    ));
+    let mut ask = |what: &str, contest| all.push(Question::new(what, len, contest));
     ask("stream through a 256 MiB window, Wasmtime, base pages", |len| {
         wasmtime(len, Pages::Base, 1.10)
     });
