@@ -134,7 +134,7 @@ impl Alias {
         let aside = self.build_aside(pages, asked)?;
         if asked == Prefault::No {
             // SAFETY: a fresh mapping of ours, of this alias.
-            unsafe { self.warm_up(aside, Pagemap::open().ok().as_ref()) }.inspect_err(|_| {
+            unsafe { self.warm_up(aside, None) }.inspect_err(|_| {
                 // SAFETY: the same.
                 let _ = unsafe { sys::unmap(aside.start(), aside.len()) };
             })?;
@@ -142,8 +142,8 @@ impl Alias {
         Ok(aside)
     }
 
-    /// Maps all pages of a mapping in that shows what this alias shows; those that are not yet, where
-    /// `pagemap` can tell.
+    /// Maps all pages of a mapping in that shows what this alias shows. Without a `pagemap` it is fresh, and
+    /// nothing of it is mapped in yet.
     ///
     /// # Safety
     /// `pages` are a mapping of ours, which shows the region from this alias's offset on, allows what the
@@ -154,13 +154,21 @@ impl Alias {
         let write = self.options.access.is_shared() && self.region.is_file();
         // SAFETY: mapped by the caller's promise, readable, and writable where `write` says so.
         let populate = |pages| unsafe { populate(pages, write) };
-        let done = match write || self.region.is_huge() {
-            true => populate(pages),
-            false => for_absent(pagemap, pages, |run| {
-                // SAFETY: a part of what is mapped by the caller's promise.
-                unsafe { populate_around(run)? };
-                for_absent(pagemap, run, populate)
-            }),
+        let whole = write || self.region.is_huge();
+        let each = |run: Pages| {
+            if whole || run.len() <= STEP {
+                return populate(run);
+            }
+            // SAFETY: a part of what is mapped by the caller's promise.
+            unsafe { populate_around(run)? };
+            match pagemap {
+                Some(pagemap) => for_absent(Some(pagemap), run, populate),
+                None => for_absent(Pagemap::open().ok().as_ref(), run, populate),
+            }
+        };
+        let done = match pagemap {
+            Some(pagemap) if !whole => for_absent(Some(pagemap), pages, each),
+            _ => each(pages),
         };
         done.map_err(|errno| (Call::Madvise, errno))
     }
@@ -197,7 +205,7 @@ impl Alias {
         match prefault {
             Prefault::No => Ok(()),
             // SAFETY: a fresh mapping of ours, of this alias.
-            Prefault::Populate => unsafe { self.populate(aside, Pagemap::open().ok().as_ref()) },
+            Prefault::Populate => unsafe { self.populate(aside, None) },
             Prefault::Copy => {
                 // SAFETY: a fresh mapping of ours, readable and writable.
                 let copied = unsafe { populate(aside, true) };
@@ -206,6 +214,9 @@ impl Alias {
         }
     }
 }
+
+/// What is populated at once: the kernel holds the lock of the whole address space during that.
+const STEP: usize = 256 << 10;
 
 /// Populates a page of each block, around which the kernel maps what is in memory: what populating all
 /// does, without a second walk over those that this has mapped in. Holes beside the page are left alone.
@@ -248,12 +259,11 @@ fn for_absent(
 
 /// Maps the pages in, as loads or stores would.
 ///
-/// In steps, since the kernel holds the lock of the whole address space during one.
+/// In steps of [`STEP`].
 ///
 /// # Safety
 /// The pages are mapped, readable (and writable, for `write`), and nobody unmaps them meanwhile.
 pub(crate) unsafe fn populate(pages: Pages, write: bool) -> Result<(), Errno> {
-    const STEP: usize = 256 << 10;
     let advice = if write { Advice::PopulateWrite } else { Advice::PopulateRead };
     let step = STEP.max(page::size());
     for start in (pages.start()..pages.end()).step_by(step) {

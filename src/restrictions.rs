@@ -29,7 +29,9 @@ impl Restrictions {
     /// Takes out those of a range: it is covered, or shows something else.
     pub fn take(&mut self, pages: Pages) -> Covered {
         let mut taken = Vec::new();
-        // Nearly always there is none, and then nothing is allocated.
+        if self.ranges.is_empty() {
+            return taken;
+        }
         for (range, &protection) in self.ranges.overlapping(pages.range()) {
             let (start, end) = (range.start.max(pages.start()), range.end.min(pages.end()));
             taken.extend(Pages::known(start, end).map(|part| (part, protection)));
@@ -43,6 +45,9 @@ impl Restrictions {
     /// What a tie covered is back, at `pages`. What was forbidden while it was tied stays forbidden, but
     /// for what the tie itself forbade.
     pub fn restore(&mut self, pages: Pages, laid: Protection, covered: Covered) {
+        if self.ranges.is_empty() && covered.is_empty() {
+            return;
+        }
         let overlapping = self.ranges.overlapping(pages.range());
         let of_tie = overlapping.filter(|(_, protection)| **protection == laid);
         for range in of_tie.map(|(range, _)| range.clone()).collect::<Vec<_>>() {

@@ -101,6 +101,8 @@ pub fn all() -> Vec<Question> {
     if Pages::huge_works() {
         ask("tie + full scan, huge pages", 16 * MIB, |len| huge_scan(len, KEEP));
         ask("tie, populated, + full scan, huge pages", 16 * MIB, |len| huge_scan(len, POPULATED));
+        let both = "tie, populated, + full scan, huge pages, covered: Discard";
+        ask(both, 16 * MIB, |len| huge_scan(len, BAREST.prefault(Prefault::Populate)));
         let discard = "tie + full scan, huge pages, covered: Discard";
         ask(discard, 16 * MIB, |len| huge_scan(len, BAREST));
         ask("tie + write every page, huge pages", 16 * MIB, huge_write);
