@@ -62,7 +62,8 @@ fn text(sizes: &[Size], streams: &Streams, guests: &[Guests], seconds: u64) -> S
     text += "\n## (b) From what size does tying beat copying?\n\n![](b-worth.svg)\n\n\
              Time of a tie, its full scan and its end, beside memcpy into warm memory and scan. Below 1,\n\
              tying is faster. What base pages cost is a page fault for each few of them, and taking\n\
-             them down again. Prefaulting is for writes, and for who cannot wait later.\n\n";
+             them down again. Prefaulted ties of 512 KiB and more have page tables that a view of the\n\
+             region lends, which was read before.\n\n";
     worth(&mut text, sizes);
     text += &format!(
         "\n## (d) Streaming {} through a window of {}\n\n![](d-streams.svg)\n\n\
