@@ -10,8 +10,8 @@
 //!
 //! What makes an alias dear is not its call but its page tables, which the kernel fills in page by page
 //! and takes down page by page. A view of the region has them already, where it was read or written. So a
-//! piece of them is moved out of the view and over the alias's place, and back before the alias goes: one
-//! call each, whatever the length. The view stays mapped; whoever reads there meanwhile sees the same
+//! piece of them is moved out of the view and over the alias's place, and back before the alias goes: in a
+//! few calls, whatever the length. The view stays mapped; whoever reads there meanwhile sees the same
 //! bytes, after page faults as at first touch.
 //!
 //! Nothing gets into a view that is not its own. What comes back is looked at aside, where nobody else

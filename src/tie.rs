@@ -207,9 +207,7 @@ impl Space {
         extent: Extent,
         options: TieOptions,
     ) -> Result<Tie> {
-        let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
-        let lend = Lender::populated(self.shared().process, &plan.alias, plan.pages.len());
-        carry_out(self.shared(), Plan { lend, ..plan })
+        self.tie_as(at, region, extent, options, Lender::populated)
     }
 
     /// [`Space::tie`] with the page tables that a view of the region has already, where it can lend them.
@@ -220,9 +218,21 @@ impl Space {
         extent: Extent,
         options: TieOptions,
     ) -> Result<Tie> {
-        let plan = Plan::check(Op::Tie, self.shared(), at, region, extent, options)?;
-        let lend = Lender::or_as_it_is(self.shared().process, &plan.alias, plan.pages.len());
-        carry_out(self.shared(), Plan { lend, ..plan })
+        self.tie_as(at, region, extent, options, Lender::or_as_it_is)
+    }
+
+    fn tie_as(
+        &self,
+        at: usize,
+        region: &Region,
+        extent: Extent,
+        options: TieOptions,
+        lend: impl FnOnce(&Process, &Alias, usize) -> Lend,
+    ) -> Result<Tie> {
+        let shared = self.shared();
+        let plan = Plan::check(Op::Tie, shared, at, region, extent, options)?;
+        let lend = lend(shared.process, &plan.alias, plan.pages.len());
+        carry_out(shared, Plan { lend, ..plan })
     }
 
     /// Moves an alias in that was taken off other addresses.
