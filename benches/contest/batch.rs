@@ -62,16 +62,36 @@ impl Scene {
 
 type Bare = (&'static str, Box<dyn Fn(&Scene)>, Goal);
 
-/// Every discard starts from pages that were written to, and must leave `afterwards`.
-fn discards(scene: Scene, afterwards: impl Fn(usize) -> u64, bare: Vec<Bare>) -> Contest {
+/// What is discarded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// Pages that were written to.
+    Written,
+    /// Nothing: they are gone already, and the calls are all there is.
+    Nothing,
+}
+
+/// Every discard of pages that were written to must leave `afterwards`.
+fn discards(
+    scene: Scene,
+    there: There,
+    afterwards: impl Fn(usize) -> u64,
+    bare: Vec<Bare>,
+) -> Contest {
     let scene = Rc::new(scene);
     let contender = |name, discard: Box<dyn Fn(&Scene)>| {
         scene.write();
         scene.assert_all(|_| WRITTEN);
         discard(&scene);
         scene.assert_all(&afterwards);
+        // Looking at them has mapped the page of zeros in.
+        discard(&scene);
         let (s, t) = (Rc::clone(&scene), Rc::clone(&scene));
-        Contender::staged(name, move || s.write(), move |()| discard(&t), |()| ())
+        let before = move || match there {
+            There::Written => s.write(),
+            There::Nothing => (),
+        };
+        Contender::staged(name, before, move |()| discard(&t), |()| ())
     };
     let many = |s: &Scene| s.space.discard_many(&s.ranges).expect("discard_many");
     let each = |s: &Scene| {
@@ -85,18 +105,22 @@ fn discards(scene: Scene, afterwards: impl Fn(usize) -> u64, bare: Vec<Bare>) ->
     Contest { ours: contender("pagetie", Box::new(many)), others }
 }
 
-fn private(scene: Scene, afterwards: impl Fn(usize) -> u64) -> Contest {
+fn private(scene: Scene, there: There, afterwards: impl Fn(usize) -> u64) -> Contest {
     let each = |scene: &Scene| scene.places.iter().for_each(|place| place.forget());
     let mut bare: Vec<Bare> = vec![("one madvise each", Box::new(each), Goal::Speed(5.0))];
     // SAFETY: the scene keeps the memory; nobody refers to the bytes.
     if let Some(batch) = unsafe { Batch::new(&scene.places) } {
         bare.push(("process_madvise", Box::new(move |_| batch.forget()), Goal::None));
     }
-    discards(scene, afterwards, bare)
+    discards(scene, there, afterwards, bare)
 }
 
 fn untied(len: usize) -> Contest {
-    private(Scene::new(len / page::size()), |_| 0)
+    private(Scene::new(len / page::size()), There::Written, |_| 0)
+}
+
+fn untied_nothing(len: usize) -> Contest {
+    private(Scene::new(len / page::size()), There::Nothing, |_| 0)
 }
 
 /// The region tied over all of the memory.
@@ -107,7 +131,7 @@ fn tied(len: usize, access: Access) -> Scene {
 }
 
 fn copy_on_write(len: usize) -> Contest {
-    private(tied(len, Access::CopyOnWrite), |n| n as u64)
+    private(tied(len, Access::CopyOnWrite), There::Written, |n| n as u64)
 }
 
 fn shared(len: usize) -> Contest {
@@ -116,7 +140,7 @@ fn shared(len: usize) -> Contest {
         scene.ranges.iter().for_each(|range| punch(object, range.start, range.len()));
     };
     let bare: Vec<Bare> = vec![("one fallocate each", Box::new(punch_each), Goal::Time(1.05))];
-    discards(tied(len, Access::ReadWrite), |_| 0, bare)
+    discards(tied(len, Access::ReadWrite), There::Written, |_| 0, bare)
 }
 
 /// Pages of a region, in some order, tied to the pages of a memory in some order.
@@ -225,6 +249,7 @@ pub fn all() -> Vec<Question> {
         all.push(Question::new(&format!("{what}, {pages} pages"), pages * page::size(), contest));
     };
     ask("discard_many, scattered, untied private memory", 4_096, untied);
+    ask("discard_many, scattered, untied memory without pages", 4_096, untied_nothing);
     ask("discard_many, scattered, a copy-on-write tie", 4_096, copy_on_write);
     ask("discard_many, scattered, a read-write tie", 4_096, shared);
     ask("tie_all, in order, covered: Discard", 8_192, tie_all_in_order);
