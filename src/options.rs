@@ -63,9 +63,10 @@ pub enum Prefault {
     ///
     /// From 512 KiB on the page tables are a view's of the region, which lends them and has them back when
     /// the tie ends: of a read-write tie the host view, where pages fault in again if the host reads them
-    /// meanwhile; of a read-only tie one of the region's own. What is mapped in there already, because the
-    /// host wrote it or another such tie was there before, is not mapped in again. (Not so of read-only ties
-    /// above 1 GiB, nor where the host locked, protected or advised its view, nor under `RLIMIT_AS`.)
+    /// meanwhile; of a read-only tie one of the region's own, which is a mapping more from the first such tie
+    /// to the end of the region. What is mapped in there already, because the host wrote it or another such
+    /// tie was there before, is not mapped in again. (Not so of read-only ties above 1 GiB, nor where the
+    /// host locked, protected or advised its view, nor under `RLIMIT_AS`.)
     ///
     /// Source: madvise(2) `MADV_POPULATE_READ`, Linux 5.14; mremap(2) `MREMAP_DONTUNMAP`; `PAGEMAP_SCAN`,
     /// Linux 6.7, without which all is populated.
