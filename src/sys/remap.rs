@@ -26,13 +26,13 @@ unsafe fn mremap(
     Ok(at.expose_provenance())
 }
 
-/// Moves the pages of one private mapping to a place of the kernel's choice (`near`, where that is
+/// Moves the pages of one mapping to a place of the kernel's choice (`near`, where that is
 /// free; 0: anywhere) and leaves the addresses mapped: anonymous memory reads zeros there, a file map
 /// the file. Fails without effect.
 ///
 /// # Safety
 /// - The caller owns these addresses, or was lent them to be mapped over.
-/// - No reference into them lives.
+/// - No reference into them lives, unless a file's map shows the same bytes there afterwards.
 /// - The memory is not locked: the kernel would unlock more than these pages.
 ///
 /// # References
@@ -43,8 +43,8 @@ pub(crate) unsafe fn move_aside(addr: usize, len: usize, near: usize) -> Result<
     unsafe { mremap(addr, len, len, flags, near) }
 }
 
-/// Moves the pages of one private mapping over whatever is mapped at `to`, and leaves their old addresses
-/// mapped and empty: anonymous memory reads zeros there.
+/// Moves the pages of one mapping over whatever is mapped at `to`, and leaves their old addresses mapped and
+/// empty: anonymous memory reads zeros there, a file map the file.
 ///
 /// A failure can leave a hole at `to`, and nothing else: the kernel unmaps the destination first.
 ///
