@@ -210,18 +210,8 @@ impl Space {
         self.tie_as(at, region, extent, options, Lender::populated)
     }
 
-    /// [`Space::tie`] with the page tables that a view of the region has already, where it can lend them.
-    pub(crate) fn tie_lent(
-        &self,
-        at: usize,
-        region: &Region,
-        extent: Extent,
-        options: TieOptions,
-    ) -> Result<Tie> {
-        self.tie_as(at, region, extent, options, Lender::or_as_it_is)
-    }
-
-    fn tie_as(
+    /// The same, lent to as `lend` says.
+    pub(crate) fn tie_as(
         &self,
         at: usize,
         region: &Region,

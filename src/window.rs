@@ -115,7 +115,8 @@ impl Window {
         Pages::check(place, at, len)?;
         let source = region.page_bounds(Op::Window);
         let len = len.min(source.limit);
-        let tie = space.tie_lent(at, region, Extent::new(0, len), options)?;
+        let first = Extent::new(0, len);
+        let tie = space.tie_as(at, region, first, options, Lender::or_as_it_is)?;
         let home = tie.record.pages;
         let inner = Inner {
             process: tie.shared.process,
