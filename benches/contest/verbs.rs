@@ -299,20 +299,22 @@ fn retie(len: usize) -> Contest {
             Goal::None,
         ),
     ];
-    if let Some(maps) = Maps::open() {
-        let asked =
-            alternating("all calls that pagetie makes: query, mmap", &scene, move |s, offset| {
-                assert!(maps.ask(s.place));
-                s.place.alias(s.object(), offset);
-            });
-        others.push((asked, Goal::None));
-    }
+    others.extend(query_and_mmap(&scene).map(|asked| (asked, Goal::None)));
     Contest { ours, others }
 }
 
 /// Where the next retie goes.
 fn next(offset: usize) -> usize {
     if offset == OFFSET { 2 * OFFSET } else { OFFSET }
+}
+
+/// What `retie` and `Window::show` come down to; `None` where the kernel has no such query.
+fn query_and_mmap(scene: &Rc<Scene>) -> Option<Contender> {
+    let maps = Maps::open()?;
+    Some(alternating("all calls that pagetie makes: query, mmap", scene, move |s, offset| {
+        assert!(maps.ask(s.place));
+        s.place.alias(s.object(), offset);
+    }))
 }
 
 /// Starts and ends as pagetie's contender does, with `each` in between.
@@ -699,14 +701,7 @@ fn show(len: usize) -> Contest {
     let ours = Contender::within("pagetie", move || new(&s), each, untie);
     let bare = alternating("one mmap", &scene, |s, offset| s.place.alias(s.object(), offset));
     let mut others = vec![(bare, Goal::None)];
-    if let Some(maps) = Maps::open() {
-        let asked =
-            alternating("all calls that pagetie makes: query, mmap", &scene, move |s, offset| {
-                assert!(maps.ask(s.place));
-                s.place.alias(s.object(), offset);
-            });
-        others.push((asked, Goal::None));
-    }
+    others.extend(query_and_mmap(&scene).map(|asked| (asked, Goal::None)));
     Contest { ours, others }
 }
 
