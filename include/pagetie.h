@@ -797,7 +797,7 @@ enum pagetie_status pagetie_window_show(struct pagetie_window *window,
                                         size_t *at,
                                         struct pagetie_error *error);
 
-/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, aside, in steps of
+/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, in steps of
 /// at most 256 KiB. For a thread of the caller's, while another one reads what is shown: this call
 /// may run beside pagetie_window_show. One range is kept ready.
 ///
@@ -1263,7 +1263,7 @@ enum pagetie_status pagetie_window_show(struct pagetie_window *window,
                                         size_t *at,
                                         struct pagetie_error *error);
 
-/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, aside, in steps of
+/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, in steps of
 /// at most 256 KiB. For a thread of the caller's, while another one reads what is shown: this call
 /// may run beside pagetie_window_show. One range is kept ready.
 ///

@@ -78,7 +78,7 @@ pub unsafe extern "C" fn pagetie_window_show(
     })
 }
 
-/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, aside, in steps of
+/// Makes ready what pagetie_window_show of the same bytes will need: mapped in, in steps of
 /// at most 256 KiB. For a thread of the caller's, while another one reads what is shown: this call
 /// may run beside pagetie_window_show. One range is kept ready.
 ///
